@@ -1,0 +1,1 @@
+"""What a saga type is: pure values, no database."""

@@ -1,0 +1,102 @@
+"""What a handler is given."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from outbox.definition.saga import Step
+
+I_co = TypeVar("I_co", covariant=True)
+R = TypeVar("R")
+T = TypeVar("T")
+
+Kind = Literal["action", "compensation"]
+
+# Stripe's limit, the shortest of the well-known providers'.
+_KEY_LIMIT = 255
+
+
+def idempotency_key(type_: str, key: str, step: str, *, undo: bool, revision: int) -> str:
+    """The key under which a provider sees a step: ``<type>/<saga key>/<step>[/undo][#revision]``.
+
+    The parts are percent-escaped, so that no two sagas share a key; beyond 255 characters the saga's
+    key is replaced by its SHA-256.
+    """
+    tail = (
+        f"/{quote(step, safe='')}" + ("/undo" if undo else "") + (f"#{revision}" * bool(revision))
+    )
+    head = quote(type_, safe="")
+    whole = f"{head}/{quote(key, safe='')}{tail}"
+    if len(whole) <= _KEY_LIMIT:
+        return whole
+    return f"{head}/~{hashlib.sha256(key.encode()).hexdigest()}{tail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[I_co]):
+    """One attempt of a step, as its handler sees it.
+
+    Attributes:
+        saga_id: the saga's id.
+        type: the saga's type.
+        version: the version of the type that this saga runs.
+        key: the idempotency key that the saga was started with.
+        step: the step's name; of a compensation, the name of the step that it undoes.
+        kind: ``"action"`` or ``"compensation"``.
+        input: the saga's input, an instance of its model.
+        attempt: which attempt of this command this is, from 1.
+        idempotency_key: the same in every attempt, for providers (at most 255 characters). Only a retry
+            of an attempt that is known to have had no effect gets another.
+        in_doubt: an earlier attempt's effect is unknown; of a compensation: it is not known whether
+            what it undoes has happened.
+        error: of a compensation: what went wrong, as ``{"type": …, "message": …}``.
+    """
+
+    saga_id: UUID
+    type: str
+    version: int
+    key: str
+    step: str
+    kind: Kind
+    input: I_co
+    attempt: int
+    idempotency_key: str
+    in_doubt: bool = False
+    error: Mapping[str, Any] | None = None
+    _results: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    _resources: Iterable[object] = field(default=(), repr=False)
+
+    def result(self, step: Step[Any, R]) -> R:
+        """The result of an earlier step.
+
+        Raises:
+            LookupError: that step has no result in this saga: it was not done.
+        """
+        if step.name not in self._results:
+            raise LookupError(
+                f'step "{step.name}" has no result in saga {self.saga_id}: it was not done'
+            )
+        return step.load_result(self._results[step.name])
+
+    def find_result(self, step: Step[Any, R]) -> R | None:
+        """The result of an earlier step, or None when it was not done or is in doubt."""
+        if step.name not in self._results:
+            return None
+        return step.load_result(self._results[step.name])
+
+    def resource(self, kind: type[T]) -> T:
+        """The object of this class that the app's lifespan set up for the worker.
+
+        Raises:
+            LookupError: the lifespan yielded none.
+        """
+        for candidate in self._resources:
+            if isinstance(candidate, kind):
+                return candidate
+        raise LookupError(f"the app's lifespan yields no {kind.__name__}")

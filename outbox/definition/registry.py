@@ -1,0 +1,121 @@
+"""What a worker can run: sagas, and what their handlers need while it runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from outbox.definition.retry import Retry
+from outbox.definition.saga import Runnable, Saga
+from outbox.errors import ConfigurationError, DefinitionError
+
+
+@dataclass(frozen=True, slots=True)
+class AppContext:
+    """What an app's lifespan may know: the engine's database and schema."""
+
+    dsn: str
+    schema: str
+
+
+Lifespan = Callable[[AppContext], AbstractAsyncContextManager[Iterable[object]]]
+
+
+@asynccontextmanager
+async def _no_resources(_context: AppContext) -> AsyncIterator[Iterable[object]]:
+    yield ()
+
+
+class App:
+    """Sagas that are deployed together, and the resources that their handlers share.
+
+    Args:
+        sagas: the saga types; several versions of one type may stand side by side.
+        lifespan: an async context manager around the worker's life. It yields the objects that
+            ``Command.resource`` finds by their class: an HTTP client, a pool.
+
+    Raises:
+        DefinitionError: a saga type is impossible, or given twice.
+    """
+
+    def __init__(self, sagas: Sequence[Saga[Any]], lifespan: Lifespan = _no_resources) -> None:
+        self.sagas = {(saga.type, saga.version): saga for saga in sagas}
+        self.lifespan = lifespan
+        if not sagas:
+            raise DefinitionError("an App needs at least one saga")
+        if len(self.sagas) != len(sagas):
+            names = ", ".join(sorted(f"{s.type} version {s.version}" for s in sagas))
+            raise DefinitionError(f"an App has the same version of a saga type twice: {names}")
+        for saga in sagas:
+            saga.check()
+
+
+def load_app(reference: str) -> App:
+    """The app that ``module:attribute`` names; the attribute may be an App, a Saga, or sagas.
+
+    Raises:
+        ConfigurationError: there is no such thing there.
+        DefinitionError: what is there is impossible.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise ConfigurationError(f"{reference!r} is not of the form module:attribute")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"{reference!r}: {error}") from error
+    found = getattr(module, attribute, None)
+    if isinstance(found, App):
+        return found
+    if isinstance(found, Saga):
+        return App([found])
+    if isinstance(found, list | tuple) and found and all(isinstance(s, Saga) for s in found):
+        return App(found)
+    raise ConfigurationError(
+        f"{reference!r}: module {module_name} has no App or Saga named {attribute!r}"
+    )
+
+
+def describe_steps(saga: Saga[Any]) -> str:
+    """A saga's steps as the JSON text that the database registers; times in seconds."""
+    described = []
+    for position, step in enumerate(saga.steps, start=1):
+        undo = step.undo
+        described.append(
+            {
+                "position": position,
+                "name": step.name,
+                "state": step.state,
+                "pivot": step.pivot,
+                "transactional": step.transactional,
+                **_policy("", step, step.retry),
+                "undo": undo is not None,
+                "undo_transactional": undo is not None and undo.transactional,
+                **_policy("undo_", undo or step, undo.retry if undo else step.retry),
+                "nothing_to_undo": step.nothing_to_undo,
+            }
+        )
+    return orjson.dumps(described).decode()
+
+
+def describe_input(saga: Saga[Any]) -> str:
+    """The JSON schema of a saga's input, as JSON text."""
+    return orjson.dumps(saga.input.model_json_schema()).decode()
+
+
+def _policy(prefix: str, runnable: Runnable, retry: Retry) -> dict[str, Any]:
+    return {
+        f"{prefix}timeout": f"{runnable.timeout} seconds",
+        f"{prefix}attempts": retry.attempts,
+        f"{prefix}backoff": f"{retry.base} seconds",
+        f"{prefix}backoff_cap": f"{retry.cap} seconds",
+    }

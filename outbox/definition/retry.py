@@ -1,0 +1,42 @@
+"""The retry policy of a step or of a compensation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outbox.errors import DefinitionError
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often, and after which waits, a failed attempt is made again.
+
+    The wait before attempt *n + 1* is random between 0 and ``min(cap, base * 2 ** (n - 1))``:
+    exponential backoff with full jitter ("Exponential Backoff And Jitter", AWS Architecture Blog).
+
+    Args:
+        attempts: how many attempts are made in all, at least 1.
+        base: the greatest first wait, in seconds.
+        cap: the greatest wait, in seconds.
+        no_effect: exceptions which say that the attempt had no effect. The next attempt gets a new
+            idempotency key, since a provider may have stored the refusal under the old one.
+        give_up_on: exceptions after which another attempt is pointless. Whether there was an effect is
+            not known then; for "no effect, and do not retry" raise ``Rejected``.
+
+    Raises:
+        DefinitionError: a number is out of range.
+    """
+
+    attempts: int = 5
+    base: float = 1.0
+    cap: float = 60.0
+    no_effect: tuple[type[BaseException], ...] = ()
+    give_up_on: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise DefinitionError(f"Retry(attempts={self.attempts}): at least 1 attempt is made")
+        if not 0 <= self.base <= self.cap:
+            raise DefinitionError(
+                f"Retry(base={self.base}, cap={self.cap}): needs 0 <= base <= cap, in seconds"
+            )

@@ -1,0 +1,258 @@
+"""Saga types: ordered steps, their policies, and the model of their input."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar, get_type_hints
+
+import orjson
+from pydantic import BaseModel, TypeAdapter
+
+from outbox.definition.retry import Retry
+from outbox.errors import DefinitionError
+
+I = TypeVar("I")  # noqa: E741 - the input's type, as everywhere in this package
+R = TypeVar("R")
+
+Handler = Callable[..., Any]
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
+_NOTHING: Any = TypeAdapter(Any)
+
+
+class Runnable:
+    """A handler with its policies: what a step's action and its compensation have in common."""
+
+    def __init__(
+        self, handler: Handler, owner: str, retry: Retry, timeout: float, transactional: bool
+    ) -> None:
+        self.handler = handler
+        self.retry = retry
+        self.timeout = timeout
+        self.transactional = transactional
+        self.is_async = inspect.iscoroutinefunction(handler)
+        if timeout <= 0:
+            raise DefinitionError(f"{owner}: timeout={timeout} is not a positive number of seconds")
+        if transactional and not self.is_async:
+            raise DefinitionError(f"{owner} is transactional, so its handler must be `async def`")
+        wanted = ("cmd", "tx") if transactional else ("cmd",)
+        positional = [
+            p
+            for p in inspect.signature(handler).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+        ]
+        if len(positional) != len(wanted):
+            raise DefinitionError(
+                f"{owner}: its handler takes ({', '.join(wanted)}), "
+                f"not ({', '.join(p.name for p in positional)})"
+            )
+        try:
+            hints = get_type_hints(handler)
+        except NameError as error:
+            raise DefinitionError(
+                f"{owner}: its annotations do not resolve ({error}); "
+                "define the types it names at module level"
+            ) from error
+        self._adapter: TypeAdapter[Any] = (
+            TypeAdapter(hints["return"]) if "return" in hints else _NOTHING
+        )
+
+    def dump_result(self, value: object) -> str | None:
+        """A handler's result as JSON text; None stays None.
+
+        Raises:
+            ValueError: the value is not what the annotation says, or is not JSON-able.
+        """
+        if value is None:
+            return None
+        plain = self._adapter.dump_python(value, mode="json", warnings="error")
+        return orjson.dumps(plain).decode()
+
+    def load_result(self, value: object) -> Any:
+        """A stored result, validated against the handler's return annotation."""
+        return None if value is None else self._adapter.validate_python(value)
+
+
+class Step(Runnable, Generic[I, R]):
+    """A named unit of a saga: its action and, perhaps, its compensation. Made by ``Saga.step``."""
+
+    def __init__(
+        self,
+        name: str,
+        handler: Handler,
+        *,
+        owner: str,
+        state: str | None,
+        retry: Retry,
+        timeout: float,
+        transactional: bool,
+        pivot: bool,
+        nothing_to_undo: str | None,
+    ) -> None:
+        super().__init__(handler, owner, retry, timeout, transactional)
+        self.name = name
+        self.owner = owner
+        self.state = state or f"{name.upper()}_DONE"
+        self.pivot = pivot
+        self.nothing_to_undo = nothing_to_undo
+        self.undo: Runnable | None = None
+
+    def compensation(
+        self,
+        *,
+        retry: Retry | None = None,
+        timeout: float = 60.0,
+        transactional: bool = False,
+    ) -> Callable[[Callable[..., Any]], Runnable]:
+        """Declares how this step is undone.
+
+        The handler may run when the step's effect is in doubt (it has no result then), and may run more
+        than once: undoing what is undone, or what never happened, has to succeed.
+
+        Args:
+            retry: default 20 attempts; when they are exhausted the saga is suspended, never dropped.
+            timeout: seconds an attempt may take.
+            transactional: as for ``Saga.step``.
+
+        Raises:
+            DefinitionError: the step has a compensation already, or says that it needs none.
+        """
+
+        def declare(handler: Callable[..., Any]) -> Runnable:
+            if self.undo is not None:
+                raise DefinitionError(f"{self.owner} has two compensations")
+            if self.nothing_to_undo is not None:
+                raise DefinitionError(
+                    f"{self.owner} has a compensation, and nothing_to_undo={self.nothing_to_undo!r}"
+                )
+            self.undo = Runnable(
+                handler,
+                f"the compensation of {self.owner}",
+                retry or Retry(attempts=20),
+                timeout,
+                transactional,
+            )
+            return self.undo
+
+        return declare
+
+
+class Saga(Generic[I]):
+    """A saga type, one version of it.
+
+    Args:
+        type: its name: letters, digits, ``_ . -``.
+        input: the pydantic model of its input.
+        version: raise it when the steps change; live sagas stay on the version they started with.
+
+    Raises:
+        DefinitionError: the name or the version is impossible.
+    """
+
+    def __init__(self, type: str, *, input: type[I], version: int = 1) -> None:
+        if not _NAME.fullmatch(type):
+            raise DefinitionError(
+                f"saga type {type!r}: a name is a letter and up to 99 letters, digits, _ . or -"
+            )
+        if version < 1:
+            raise DefinitionError(f'saga type "{type}": version={version} is not positive')
+        if not (isinstance(input, builtin_type) and issubclass(input, BaseModel)):
+            raise DefinitionError(f'saga type "{type}": input={input!r} is not a pydantic model')
+        self.type = type
+        self.version = version
+        self.input = input
+        self.steps: list[Step[I, Any]] = []
+
+    def __repr__(self) -> str:
+        return f"Saga({self.type!r}, version={self.version})"
+
+    def step(
+        self,
+        *,
+        name: str | None = None,
+        state: str | None = None,
+        retry: Retry | None = None,
+        timeout: float = 60.0,
+        transactional: bool = False,
+        pivot: bool = False,
+        nothing_to_undo: str | None = None,
+    ) -> Callable[[Callable[..., Awaitable[R]] | Callable[..., R]], Step[I, R]]:
+        """Adds the decorated handler as the next step.
+
+        Args:
+            name: default the function's name.
+            state: the domain state that the saga is in once this step is done.
+            retry: default ``Retry()``.
+            timeout: seconds an attempt may take; then it is cancelled, and its effect is in doubt.
+            transactional: the step only touches this database. Its handler gets a second argument,
+                a connection inside the very transaction that commits the transition: exactly once.
+                It may run more than once before that one commit, and must not commit itself.
+            pivot: once this step is done nothing is undone automatically.
+            nothing_to_undo: why this step, though before the pivot, needs no compensation.
+
+        Raises:
+            DefinitionError: two steps have one name, two are pivots, or an argument is impossible.
+        """
+
+        def declare(handler: Callable[..., Any]) -> Step[I, R]:
+            step_name = name or handler.__name__
+            owner = f'step "{step_name}" of saga type "{self.type}"'
+            if not _NAME.fullmatch(step_name):
+                raise DefinitionError(f"{owner}: not a name (letters, digits, _ . -)")
+            if any(step_name == other.name for other in self.steps):
+                raise DefinitionError(f'saga type "{self.type}" has two steps named "{step_name}"')
+            if pivot and (first := next((s for s in self.steps if s.pivot), None)):
+                raise DefinitionError(
+                    f'saga type "{self.type}" has two pivots: "{first.name}" and "{step_name}"'
+                )
+            if nothing_to_undo is not None and not nothing_to_undo.strip():
+                raise DefinitionError(f"{owner}: nothing_to_undo must say why")
+            step: Step[I, R] = Step(
+                step_name,
+                handler,
+                owner=owner,
+                state=state,
+                retry=retry or Retry(),
+                timeout=timeout,
+                transactional=transactional,
+                pivot=pivot,
+                nothing_to_undo=nothing_to_undo,
+            )
+            self.steps.append(step)
+            return step
+
+        return declare
+
+    def check(self) -> None:
+        """Refuses what can only be seen once all steps are declared.
+
+        Raises:
+            DefinitionError: there are no steps, or a step before the pivot neither has a compensation
+                nor says why it needs none.
+        """
+        if not self.steps:
+            raise DefinitionError(f'saga type "{self.type}" has no steps')
+        for step in self.steps:
+            if step.pivot:
+                return
+            if step.undo is None and step.nothing_to_undo is None:
+                raise DefinitionError(
+                    f"{step.owner} is before the pivot and cannot be undone: give it a compensation "
+                    f'(@{step.name}.compensation()), or say nothing_to_undo="why"'
+                )
+
+    def find_step(self, name: str) -> Step[I, Any]:
+        """The step of this name.
+
+        Raises:
+            LookupError: there is none.
+        """
+        for step in self.steps:
+            if step.name == name:
+                return step
+        raise LookupError(f'saga type "{self.type}" version {self.version} has no step "{name}"')
+
+
+# `type` is shadowed by an argument above.
+builtin_type = type

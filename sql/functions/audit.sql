@@ -1,0 +1,103 @@
+-- Every violated invariant, none if all is well. One statement, so one snapshot: correct while workers
+-- run, for whatever belongs together is committed together.
+create or replace function audit() returns table (saga_id uuid, invariant text, detail text)
+language sql stable security definer set search_path from current as $$
+    with history as (
+        select t.*,
+            lag(t.to_status) over w as before,
+            lag(t.fence) over w as fence_before,
+            lag(t.attempt) over (partition by t.saga_id, t.ordinal, t.kind order by t.seq) as attempt_before
+        from transition t
+        window w as (partition by t.saga_id order by t.seq)
+    ),
+    summary as (
+        select h.saga_id, count(*) as transitions, min(h.seq) as first_seq, max(h.seq) as last_seq,
+            (array_agg(h.to_status order by h.seq desc))[1] as last_status,
+            bool_or(h.kind = 'act' and h.from_status = 'SUSPENDED' and h.to_status in ('COMPLETED', 'FAILED'))
+                as resolved
+        from history h group by h.saga_id
+    ),
+    command as (
+        select distinct on (h.saga_id, h.ordinal) h.saga_id, h.ordinal, h.undoes, h.kind, h.step, h.outcome, h.seq
+        from history h where h.kind <> 'act'
+        order by h.saga_id, h.ordinal, h.seq desc
+    ),
+    undone as (
+        select c.*, lag(c.undoes) over (partition by c.saga_id order by c.seq) as undone_before
+        from command c where c.kind = 'compensation' and c.outcome = 'done'
+    )
+    select i.id, 'a live saga has a command', 'it has no outbox row'
+    from instance i where i.status is null and not exists (select from outbox o where o.id = i.id)
+    union all
+    select o.id, 'a finished saga has no command', format('it is %s and its outbox row %s', i.status, o.status)
+    from outbox o join instance i on i.id = o.id where i.status is not null
+    union all
+    select o.id, 'a command belongs to a saga', 'it has no instance'
+    from outbox o where not exists (select from instance i where i.id = o.id)
+    union all
+    select s.saga_id, 'a transition belongs to a saga', 'it has no instance'
+    from summary s where not exists (select from instance i where i.id = s.saga_id)
+    union all
+    select s.saga_id, 'the seq has no gap', format('%s transitions from %s to %s', s.transitions, s.first_seq, s.last_seq)
+    from summary s where s.first_seq <> 1 or s.last_seq <> s.transitions
+    union all
+    select o.id, 'the command knows its seq', format('it says %s, the history %s', o.seq, coalesce(s.last_seq, 0))
+    from outbox o left join summary s on s.saga_id = o.id where o.seq <> coalesce(s.last_seq, 0)
+    union all
+    select h.saga_id, 'a transition begins where the last one ended',
+        format('seq %s goes from %s, the one before went to %s', h.seq, h.from_status, h.before)
+    from history h where h.before is not null and h.before <> h.from_status
+    union all
+    select h.saga_id, 'a saga that ended stays ended', format('seq %s follows %s', h.seq, h.before)
+    from history h where h.before in ('COMPLETED', 'FAILED')
+    union all
+    select s.saga_id, 'the history ends in the saga''s status',
+        format('the history says %s, the saga %s', s.last_status, coalesce(i.status, o.status, 'nothing'))
+    from summary s join instance i on i.id = s.saga_id left join outbox o on o.id = s.saga_id
+    where s.last_status is distinct from coalesce(i.status, o.status)
+    union all
+    select i.id, 'a finished saga has a history', i.status
+    from instance i where i.status is not null and not exists (select from transition t where t.saga_id = i.id)
+    union all
+    select h.saga_id, 'a fence only rises', format('seq %s has fence %s after %s', h.seq, h.fence, h.fence_before)
+    from history h where h.kind <> 'act' and h.fence < h.fence_before
+    union all
+    select h.saga_id, 'no attempt is missing', format('seq %s is attempt %s of step "%s" after %s',
+        h.seq, h.attempt, h.step, coalesce(h.attempt_before, 0))
+    from history h where h.kind <> 'act' and h.attempt <> coalesce(h.attempt_before, 0) + 1
+    union all
+    select h.saga_id, 'a command is done once', format('command %s (step "%s") went on after it was done', h.ordinal, h.step)
+    from history h
+    where h.kind <> 'act' and h.outcome = 'done' and exists (
+        select from transition t
+        where t.saga_id = h.saga_id and t.ordinal = h.ordinal and t.kind <> 'act' and t.seq > h.seq)
+    union all
+    select i.id, 'a completed saga did every step', format('step "%s" was not done', d.name)
+    from instance i join definition_step d on d.type = i.type and d.version = i.version
+    left join summary s on s.saga_id = i.id
+    where i.status = 'COMPLETED' and not coalesce(s.resolved, false) and not exists (
+        select from command c
+        where c.saga_id = i.id and c.step = d.name and c.kind = 'action' and c.outcome = 'done')
+    union all
+    select u.saga_id, 'a completed saga undid nothing', format('step "%s" was undone', u.step)
+    from undone u join instance i on i.id = u.saga_id join summary s on s.saga_id = u.saga_id
+    where i.status = 'COMPLETED' and not s.resolved
+    union all
+    select i.id, 'a failed saga undid what it did', format('step "%s" (command %s) was %s and is not undone', c.step, c.ordinal, c.outcome)
+    from instance i join summary s on s.saga_id = i.id
+    join command c on c.saga_id = i.id and c.kind = 'action' and c.outcome in ('done', 'in_doubt')
+    join definition_step d on d.type = i.type and d.version = i.version and d.name = c.step and d.undo
+    where i.status = 'FAILED' and not s.resolved and not exists (
+        select from undone u where u.saga_id = i.id and u.undoes = c.ordinal)
+    union all
+    select u.saga_id, 'undo goes in the reverse order',
+        format('command %s was undone after command %s', u.undoes, u.undone_before)
+    from undone u where u.undoes >= u.undone_before
+    union all
+    select u.saga_id, 'only what was done or in doubt is undone', format('step "%s" (command %s)', u.step, u.undoes)
+    from undone u where not exists (
+        select from command c
+        where c.saga_id = u.saga_id and c.ordinal = u.undoes and c.kind = 'action' and c.step = u.step
+          and c.outcome in ('done', 'in_doubt'))
+$$;
+comment on function audit is 'Every violated invariant, none if all is well; correct while workers run: select * from saga.audit()';

@@ -1,0 +1,57 @@
+-- Claims due commands: up to p_limits[n] of (p_types[n], p_versions[n]), oldest due first, each type
+-- by a scan of its own over outbox_due. Returns what a worker needs to run them. The saga becomes
+-- EXECUTING by its first claim. Results are read in a second statement, since a row locked here may be
+-- newer than the first statement's snapshot.
+create or replace function claim(p_worker uuid, p_types text[], p_versions integer[], p_limits integer[])
+returns table (
+    command uuid, fence integer, seq integer, type text, version integer, key text, kind text,
+    step text, ordinal integer, attempt integer, revision integer, in_doubt boolean,
+    input jsonb, results jsonb, error jsonb)
+language plpgsql security definer set search_path from current
+set plan_cache_mode to force_generic_plan as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz := clock();
+    v_hold interval;
+    v_claimed uuid[];
+begin
+    update worker set idle = false where id = p_worker and idle;
+    if not found and not exists (select from worker where id = p_worker) then
+        raise exception 'worker % is not registered: it was reaped', p_worker using errcode = 'SG007';
+    end if;
+    select s.hold into strict v_hold from setting s;
+
+    with due as (
+        select d.id, case d.kind when 'action' then s.timeout else s.undo_timeout end as timeout
+        from unnest(p_types, p_versions, p_limits) as w(type, version, most)
+        cross join lateral (
+            select o.id, o.kind, o.step
+            from outbox o
+            where o.type = w.type and o.version = w.version
+              and o.worker is null and o.status <> 'SUSPENDED' and o.due_at <= v_now
+            order by o.due_at
+            limit w.most
+            for no key update skip locked) as d
+        join definition_step s on s.type = w.type and s.version = w.version and s.name = d.step
+    ), taken as (
+        update outbox o
+        set worker = p_worker, fence = o.fence + 1, deadline = v_now + v_hold + due.timeout,
+            status = case o.status when 'CREATED' then 'EXECUTING' else o.status end
+        from due where o.id = due.id
+        returning o.id
+    )
+    select coalesce(array_agg(t.id), '{}') into v_claimed from taken t;
+
+    return query
+        select o.id, o.fence, o.seq, o.type, o.version, i.key, o.kind, o.step, o.ordinal,
+            o.attempt + 1, o.revision, o.doubt_until is not null, i.input, past.results, past.error
+        from outbox o
+        join instance i on i.id = o.id
+        left join lateral (
+            select jsonb_object_agg(t.step, t.result) filter (where t.kind = 'action' and t.outcome = 'done')
+                       as results,
+                   (array_agg(t.error order by t.seq desc) filter (where t.error is not null))[1] as error
+            from transition t where t.saga_id = o.id and o.seq > 0) as past on true
+        where o.id = any (v_claimed)
+        order by o.due_at;
+end $$;

@@ -1,0 +1,28 @@
+-- Removes finished sagas older than setting.retention, oldest first, at most p_limit of them, with
+-- their history. Ids sort by creation, so the oldest are at the start of the primary key; p_after is
+-- where the last batch ended. Skips what others have locked. Returns how many were removed and where
+-- to go on, null at the end.
+create or replace function purge(p_limit integer default 500, p_after uuid default null)
+returns table (removed integer, next_after uuid)
+language plpgsql security definer set search_path from current as $$
+declare
+    v_cutoff timestamptz := clock() - (select s.retention from setting s);
+    v_seen uuid[];
+    v_gone uuid[];
+begin
+    v_seen := array(
+        select i.id from instance i
+        where i.id < first_id_at(v_cutoff) and (p_after is null or i.id > p_after)
+        order by i.id limit p_limit);
+    v_gone := array(
+        select i.id from instance i
+        where i.id = any (v_seen) and i.ended_at < v_cutoff
+        order by i.id for update skip locked);
+    delete from transition t where t.saga_id = any (v_gone);
+    delete from act a where a.saga_id = any (v_gone);
+    delete from alert a where a.saga_id = any (v_gone);
+    delete from instance i where i.id = any (v_gone);
+    removed := cardinality(v_gone);
+    next_after := case when cardinality(v_seen) = p_limit then v_seen[p_limit] end;
+    return next;
+end $$;

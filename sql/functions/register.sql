@@ -1,0 +1,49 @@
+-- Registers a version of a saga type, or updates its policies (timeouts, retries, states). A change
+-- of the steps themselves is refused while sagas of that version live: they would no longer fit.
+-- Returns 'registered', 'updated' or 'unchanged'.
+create or replace function register(p_type text, p_version integer, p_steps jsonb, p_input_schema jsonb)
+returns text language plpgsql security definer set search_path from current as $$
+declare
+    v_old definition;
+    v_live bigint;
+    v_pivot integer;
+begin
+    perform pg_advisory_xact_lock(hashtextextended('outbox register ' || current_schema(), 0));
+    select * into v_old from definition where type = p_type and version = p_version;
+    if found and v_old.steps = p_steps and v_old.input_schema = p_input_schema then
+        return 'unchanged';
+    end if;
+    if v_old.type is not null and shape(v_old.steps) <> shape(p_steps) then
+        select count(*) into v_live from outbox where type = p_type and version = p_version;
+        if v_live > 0 then
+            raise exception 'saga type % version % is registered with other steps, and % of its sagas live',
+                p_type, p_version, v_live
+                using errcode = 'SG008', hint = format(
+                    'Give the changed definition a new version: Saga("%s", version=%s).',
+                    p_type, p_version + 1);
+        end if;
+    end if;
+    if jsonb_array_length(p_steps) = 0 then
+        raise exception 'saga type % version % has no steps', p_type, p_version using errcode = 'SG008';
+    end if;
+
+    insert into definition as d (type, version, steps, input_schema, input_fields)
+    values (p_type, p_version, p_steps, p_input_schema, schema_fields(p_input_schema))
+    on conflict (type, version) do update
+        set steps = excluded.steps, input_schema = excluded.input_schema,
+            input_fields = excluded.input_fields, registered_at = now();
+    delete from definition_step where type = p_type and version = p_version;
+    select position into v_pivot
+        from jsonb_to_recordset(p_steps) as s(position integer, pivot boolean) where s.pivot;
+    insert into definition_step
+    select p_type, p_version, s.name, s.position, lead(s.name) over (order by s.position), s.state,
+        s.pivot, coalesce(s.position > v_pivot, false), s.transactional, s.timeout, s.attempts,
+        s.backoff, s.backoff_cap, s.undo, s.undo_transactional, s.undo_timeout, s.undo_attempts,
+        s.undo_backoff, s.undo_backoff_cap, s.nothing_to_undo
+    from jsonb_to_recordset(p_steps) as s(
+        name text, position integer, state text, pivot boolean, transactional boolean,
+        timeout interval, attempts integer, backoff interval, backoff_cap interval, undo boolean,
+        undo_transactional boolean, undo_timeout interval, undo_attempts integer,
+        undo_backoff interval, undo_backoff_cap interval, nothing_to_undo text);
+    return case when v_old.type is null then 'registered' else 'updated' end;
+end $$;

@@ -1,0 +1,15 @@
+-- Gives back commands that the worker holds and has not begun: no attempt is counted, no transition
+-- written. Returns those that were still its own.
+create or replace function release(p_worker uuid, p_commands uuid[], p_fences integer[])
+returns setof uuid language plpgsql security definer set search_path from current
+set plan_cache_mode to force_generic_plan as $$
+begin
+    perform 1 from outbox where id = any (p_commands) order by id for no key update;
+    return query
+        update outbox o set worker = null, deadline = null, fence = o.fence + 1
+        from unnest(p_commands, p_fences) as g(command, fence)
+        where o.id = g.command and o.fence = g.fence and o.worker = p_worker
+        returning o.id;
+    perform wake(t.type) from (
+        select distinct type from outbox where id = any (p_commands) and worker is null) as t;
+end $$;

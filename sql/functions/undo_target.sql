@@ -1,0 +1,17 @@
+-- The next command to undo in a saga: of the actions created before p_before that were done or left
+-- in doubt, the last one whose step has a compensation. Without a SET clause, so that it is inlined
+-- into its callers, which pin their search_path.
+create or replace function undo_target(p_saga uuid, p_type text, p_version integer, p_before integer)
+returns table (ordinal integer, step text) language sql stable as $$
+    select t.ordinal, t.step
+    from (
+        select distinct on (h.ordinal) h.ordinal, h.step, h.outcome
+        from transition h
+        where h.saga_id = p_saga and h.kind = 'action' and h.ordinal < p_before
+        order by h.ordinal desc, h.seq desc
+    ) as t
+    join definition_step u on u.type = p_type and u.version = p_version and u.name = t.step
+    where u.undo and t.outcome in ('done', 'in_doubt')
+    order by t.ordinal desc
+    limit 1
+$$;

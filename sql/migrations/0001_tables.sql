@@ -1,0 +1,253 @@
+-- The tables of the engine. Names are unqualified: the migrator sets search_path.
+
+-- What holds for the whole installation, changeable live: update setting set stuck_after = '1 hour'.
+create table setting (
+    only_row         boolean  primary key default true,
+    max_input_bytes  integer  not null default 262144,
+    max_result_bytes integer  not null default 262144,
+    stuck_after      interval not null default '5 minutes',
+    max_deaths       integer  not null default 5,
+    hold             interval not null default '30 seconds',
+    grace            interval not null default '2 seconds',
+    retention        interval not null default '30 days',
+    constraint setting_is_one_row check (only_row),
+    constraint setting_max_input_bytes_is_positive check (max_input_bytes > 0),
+    constraint setting_max_result_bytes_is_positive check (max_result_bytes > 0),
+    constraint setting_max_deaths_is_positive check (max_deaths > 0),
+    constraint setting_intervals_are_positive check (
+        stuck_after > '0' and hold > '0' and grace >= '0' and retention > '0')
+);
+insert into setting default values;
+
+comment on table setting is 'Settings of the whole installation, one row; workers see a change within a heartbeat.';
+comment on column setting.max_input_bytes is 'A saga''s input may have this many bytes as JSON text.';
+comment on column setting.max_result_bytes is 'A step''s result may have this many bytes as JSON text.';
+comment on column setting.stuck_after is 'A saga with no transition for longer than this is stuck.';
+comment on column setting.max_deaths is 'A command that saw this many workers die is suspended as one that kills them.';
+comment on column setting.hold is 'How long a worker may keep a claimed command before it begins it.';
+comment on column setting.grace is 'What is in doubt is not undone before its attempt''s deadline plus this.';
+comment on column setting.retention is 'Finished sagas are kept this long.';
+
+create table definition (
+    type          text        not null,
+    version       integer     not null,
+    steps         jsonb       not null,
+    input_schema  jsonb       not null,
+    input_fields  jsonb       not null,
+    registered_at timestamptz not null default now(),
+    primary key (type, version),
+    constraint definition_type_is_a_name check (type ~ '^[A-Za-z][A-Za-z0-9_.-]{0,99}$'),
+    constraint definition_version_is_positive check (version > 0)
+);
+comment on table definition is 'A registered version of a saga type.';
+
+-- The steps of a definition as rows, which the transitions join. `undo_…` speak of the compensation.
+create table definition_step (
+    type               text     not null,
+    version            integer  not null,
+    name               text     not null,
+    position           integer  not null,
+    next               text,
+    state              text     not null,
+    pivot              boolean  not null,
+    after_pivot        boolean  not null,
+    transactional      boolean  not null,
+    timeout            interval not null,
+    attempts           integer  not null,
+    backoff            interval not null,
+    backoff_cap        interval not null,
+    undo               boolean  not null,
+    undo_transactional boolean  not null,
+    undo_timeout       interval not null,
+    undo_attempts      integer  not null,
+    undo_backoff       interval not null,
+    undo_backoff_cap   interval not null,
+    nothing_to_undo    text,
+    primary key (type, version, name),
+    unique (type, version, position),
+    foreign key (type, version) references definition (type, version) on delete cascade,
+    constraint step_name_is_a_name check (name ~ '^[A-Za-z][A-Za-z0-9_.-]{0,99}$'),
+    constraint step_attempts_are_positive check (attempts > 0 and undo_attempts > 0),
+    constraint step_timeout_is_positive check (timeout > '0' and undo_timeout > '0'),
+    constraint step_before_the_pivot_says_how_it_is_undone check (
+        undo or nothing_to_undo is not null or pivot or after_pivot)
+);
+
+-- Written at the start and at the end of a saga, never in between.
+create table instance (
+    id         uuid        primary key,
+    type       text        not null,
+    version    integer     not null,
+    key        text        not null,
+    input      jsonb       not null,
+    status     text,
+    state      text,
+    output     jsonb,
+    error      jsonb,
+    created_at timestamptz not null,
+    ended_at   timestamptz,
+    constraint instance_key_is_unique_within_its_type unique (type, key),
+    constraint instance_key_has_1_to_512_characters check (length(key) between 1 and 512),
+    constraint instance_status_is_final_or_null check (status in ('COMPLETED', 'FAILED')),
+    constraint instance_ends_with_a_status check ((status is null) = (ended_at is null)),
+    constraint instance_failed_says_why check (status is distinct from 'FAILED' or error is not null)
+) with (fillfactor = 80);
+comment on table instance is 'One row a saga. status and ended_at are null while it lives: see overview.';
+
+-- One row per live saga: its current state and its next command, updated in place, deleted at the
+-- end. id is the command''s id, for a saga''s main line the saga''s own.
+create table outbox (
+    id          uuid        primary key,
+    type        text        not null,
+    version     integer     not null,
+    status      text        not null,
+    state       text        not null,
+    seq         integer     not null default 0,
+    fence       integer     not null default 0,
+    kind        text        not null default 'action',
+    step        text        not null,
+    ordinal     integer     not null default 1,
+    undoes      integer,
+    attempt     integer     not null default 0,
+    failures    integer     not null default 0,
+    deaths      integer     not null default 0,
+    revision    integer     not null default 0,
+    due_at      timestamptz not null,
+    worker      uuid,
+    deadline    timestamptz,
+    doubt_until timestamptz,
+    abort       boolean     not null default false,
+    reason      text,
+    moved_at    timestamptz not null,
+    constraint outbox_status_is_live check (
+        status in ('CREATED', 'EXECUTING', 'COMPENSATING', 'SUSPENDED')),
+    constraint outbox_kind_is_known check (kind in ('action', 'compensation')),
+    constraint outbox_compensation_names_what_it_undoes check (
+        (kind = 'compensation') = (undoes is not null)),
+    constraint outbox_held_command_has_a_deadline check ((worker is null) = (deadline is null)),
+    constraint outbox_suspended_is_held_by_nobody check (status <> 'SUSPENDED' or worker is null),
+    constraint outbox_suspended_says_why check ((status = 'SUSPENDED') = (reason is not null)),
+    constraint outbox_created_has_not_moved check (status <> 'CREATED' or (seq = 0 and worker is null)),
+    constraint outbox_compensates_only_when_it_should check (
+        status <> 'COMPENSATING' or kind = 'compensation'),
+    constraint outbox_executes_only_when_it_should check (
+        status <> 'EXECUTING' or kind = 'action')
+) with (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_scale_factor = 0.0, autovacuum_vacuum_insert_threshold = 50000,
+    autovacuum_analyze_scale_factor = 0.0, autovacuum_analyze_threshold = 20000,
+    autovacuum_vacuum_cost_delay = 0
+);
+comment on table outbox is 'The commands: what to do next for each live saga. Change it only through the functions.';
+comment on column outbox.fence is 'Raised by every claim, advance, release and operator act that takes the row over.';
+comment on column outbox.seq is 'The number of transitions so far.';
+comment on column outbox.ordinal is 'The order in which this saga''s commands were created.';
+comment on column outbox.attempt is 'Attempts of this command that have ended; failures are those that count against its policy.';
+comment on column outbox.doubt_until is 'Not null: an attempt was left in doubt; nothing of it is undone before this instant.';
+comment on column outbox.deadline is 'The holder''s attempt has ended by then, whatever happens.';
+
+-- Neither index holds a column that a step changes, so that a step''s update is HOT.
+create index outbox_due on outbox (type, version, due_at)
+    where worker is null and status <> 'SUSPENDED';
+create index outbox_held on outbox (worker) where worker is not null;
+
+create table transition (
+    saga_id     uuid        not null,
+    seq         integer     not null,
+    ordinal     integer     not null,
+    undoes      integer,
+    kind        text        not null,
+    step        text        not null,
+    attempt     integer     not null,
+    outcome     text        not null,
+    from_status text        not null,
+    to_status   text        not null,
+    state       text        not null,
+    result      jsonb,
+    error       jsonb,
+    fence       integer     not null,
+    worker      uuid,
+    took        interval,
+    at          timestamptz not null,
+    due_at      timestamptz,
+    primary key (saga_id, seq),
+    constraint transition_seq_is_positive check (seq > 0),
+    constraint transition_kind_is_known check (kind in ('action', 'compensation', 'act')),
+    constraint transition_outcome_is_known check (
+        outcome in ('done', 'retry', 'rejected', 'in_doubt', 'act')),
+    constraint transition_failure_says_why check (outcome in ('done', 'act') or error is not null),
+    constraint transition_is_legal check ((from_status, to_status) in (
+        ('EXECUTING', 'EXECUTING'), ('EXECUTING', 'COMPLETED'), ('EXECUTING', 'COMPENSATING'),
+        ('EXECUTING', 'FAILED'), ('EXECUTING', 'SUSPENDED'),
+        ('COMPENSATING', 'COMPENSATING'), ('COMPENSATING', 'FAILED'), ('COMPENSATING', 'SUSPENDED'),
+        ('CREATED', 'FAILED'),
+        ('SUSPENDED', 'EXECUTING'), ('SUSPENDED', 'COMPENSATING'),
+        ('SUSPENDED', 'COMPLETED'), ('SUSPENDED', 'FAILED')))
+) with (
+    autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.2
+);
+comment on table transition is 'The history, append-only; from psql read the view timeline.';
+
+create table worker (
+    id           uuid        primary key,
+    host         text        not null,
+    pid          integer     not null,
+    types        text[]      not null,
+    versions     integer[]   not null,
+    lease        interval    not null,
+    started_at   timestamptz not null,
+    heartbeat_at timestamptz not null,
+    expires_at   timestamptz not null,
+    idle         boolean     not null default false,
+    draining     boolean     not null default false,
+    constraint worker_lease_is_positive check (lease > '0')
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 200);
+comment on table worker is 'One row a worker process, under a fresh id at every registration.';
+
+-- What a person did to a saga, beside the transition that it made.
+create table act (
+    saga_id uuid        not null,
+    seq     integer     not null,
+    act     text        not null,
+    actor   text        not null,
+    note    text        not null,
+    at      timestamptz not null,
+    primary key (saga_id, seq),
+    constraint act_is_known check (act in ('retry', 'abort', 'resolve')),
+    constraint act_has_a_note check (length(trim(note)) > 0)
+);
+
+-- One row an episode: raised once, resolved when it is over.
+create table alert (
+    id          bigint      generated always as identity primary key,
+    saga_id     uuid        not null,
+    kind        text        not null,
+    seq         integer     not null,
+    message     text        not null,
+    raised_at   timestamptz not null,
+    resolved_at timestamptz,
+    constraint alert_kind_is_known check (kind in ('stuck', 'suspended')),
+    constraint alert_once_an_episode unique (saga_id, kind, seq)
+);
+create index alert_open on alert (saga_id) where resolved_at is null;
+
+create function refuse_illegal_move() returns trigger language plpgsql as $$
+begin
+    raise exception 'saga % cannot go from % to %', new.id,
+        coalesce(old.status, 'live'), coalesce(new.status, 'live')
+        using errcode = 'SG009', hint = 'The legal moves are in docs/architecture.md.';
+end $$;
+
+-- The condition does the work, so that a legal move never calls the function.
+create trigger outbox_move_is_legal before update of status on outbox
+    for each row when (
+        old.status is distinct from new.status and (old.status, new.status) not in (
+            ('CREATED', 'EXECUTING'), ('EXECUTING', 'COMPENSATING'),
+            ('EXECUTING', 'SUSPENDED'), ('COMPENSATING', 'SUSPENDED'),
+            ('SUSPENDED', 'EXECUTING'), ('SUSPENDED', 'COMPENSATING')))
+    execute function refuse_illegal_move();
+
+create trigger instance_end_is_final before update of status on instance
+    for each row when (old.status is distinct from new.status and old.status is not null)
+    execute function refuse_illegal_move();
