@@ -1,0 +1,164 @@
+"""The merchant's ledger, in tables of its own beside the engine's."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any, Literal
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+from pydantic import BaseModel
+
+from outbox import Rejected
+
+MERCHANT_CLOSED = "LD001"
+
+
+class Entry(BaseModel):
+    """One line of the ledger."""
+
+    id: int
+    idempotency_key: str
+    saga_id: UUID
+    merchant: str
+    amount_minor: int
+    currency: str
+    direction: Literal["debit", "credit"]
+    reverses: int | None
+
+
+async def install(connection: psycopg.AsyncConnection[Any], schema: str) -> None:
+    """Create the ledger's schema, tables and functions; safe to repeat, and for several at once.
+
+    Args:
+        connection: where; the change is made in a transaction of its own, or a savepoint.
+        schema: the schema to use, created when it is missing.
+
+    Raises:
+        psycopg.errors.InsufficientPrivilege: the role may not create them.
+    """
+    definition = resources.files("steps").joinpath("ledger.sql").read_bytes()
+    async with connection.transaction():
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('ledger/' || %s, 0))", [schema]
+        )
+        await connection.execute(
+            sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
+        )
+        # What the connection used before, for the case that its transaction goes on.
+        row = await (
+            await connection.execute("SELECT current_setting('search_path') AS path")
+        ).fetchone()
+        await _set_search_path(connection, sql.Identifier(schema).as_string() + ", pg_temp")
+        await connection.execute(definition)
+        if row is not None:
+            await _set_search_path(connection, row["path"] if isinstance(row, dict) else row[0])
+
+
+async def post_debit(
+    tx: psycopg.AsyncConnection[Any],
+    schema: str,
+    *,
+    idempotency_key: str,
+    saga_id: UUID,
+    merchant: str,
+    amount_minor: int,
+    currency: str,
+) -> Entry:
+    """Post what a payment costs the merchant's account; a key posts once.
+
+    Args:
+        tx: the transaction that is to hold the entry.
+        schema: the ledger's schema.
+        idempotency_key: the same in every attempt.
+        saga_id: the payment's saga, which has one debit at most.
+        merchant: whose account.
+        amount_minor: in the smallest unit of the currency.
+        currency: ISO 4217 code in small letters.
+
+    Returns:
+        The entry, be it new or there already.
+
+    Raises:
+        Rejected: the merchant's account is closed.
+        psycopg.DatabaseError: the key stands for another entry, or the saga has another debit.
+    """
+    statement = sql.SQL("SELECT * FROM {}(%s, %s, %s, %s, %s)").format(
+        sql.Identifier(schema, "post_debit")
+    )
+    async with tx.cursor(row_factory=class_row(Entry)) as cursor:
+        try:
+            await cursor.execute(
+                statement, [idempotency_key, saga_id, merchant, amount_minor, currency]
+            )
+        except psycopg.DatabaseError as error:
+            if error.sqlstate == MERCHANT_CLOSED:
+                message = error.diag.message_primary or "the merchant's account is closed"
+                raise Rejected(message, code="merchant_closed") from error
+            raise
+        entry = await cursor.fetchone()
+    if entry is None:
+        raise LookupError(f"{schema}.post_debit returned no entry; install the ledger again")
+    return entry
+
+
+async def post_reversal(
+    tx: psycopg.AsyncConnection[Any], schema: str, *, idempotency_key: str, saga_id: UUID
+) -> Entry | None:
+    """Post the credit that takes back a saga's debit; it is taken back once.
+
+    Args:
+        tx: the transaction that is to hold the entry.
+        schema: the ledger's schema.
+        idempotency_key: the same in every attempt.
+        saga_id: the payment's saga.
+
+    Returns:
+        The credit, be it new or there already; ``None`` when there is no debit to take back.
+
+    Raises:
+        psycopg.DatabaseError: the key stands for another entry.
+    """
+    statement = sql.SQL("SELECT * FROM {}(%s, %s)").format(sql.Identifier(schema, "post_reversal"))
+    async with tx.cursor(row_factory=class_row(Entry)) as cursor:
+        await cursor.execute(statement, [idempotency_key, saga_id])
+        return await cursor.fetchone()
+
+
+async def entries(connection: psycopg.AsyncConnection[Any], schema: str) -> list[Entry]:
+    """Read the whole ledger, in the order of posting.
+
+    Args:
+        connection: where.
+        schema: the ledger's schema.
+
+    Returns:
+        Every entry.
+    """
+    statement = sql.SQL("SELECT * FROM {} ORDER BY id").format(sql.Identifier(schema, "entry"))
+    async with connection.cursor(row_factory=class_row(Entry)) as cursor:
+        await cursor.execute(statement)
+        return await cursor.fetchall()
+
+
+async def close_merchant(
+    connection: psycopg.AsyncConnection[Any], schema: str, merchant: str, reason: str
+) -> None:
+    """Refuse further debits of a merchant; one that is closed already keeps its reason.
+
+    Args:
+        connection: where; the caller commits.
+        schema: the ledger's schema.
+        merchant: whose account.
+        reason: said in the refusal.
+    """
+    statement = sql.SQL(
+        "INSERT INTO {} (merchant, reason) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+    ).format(sql.Identifier(schema, "closed_merchant"))
+    await connection.execute(statement, [merchant, reason])
+
+
+async def _set_search_path(connection: psycopg.AsyncConnection[Any], path: str) -> None:
+    await connection.execute("SELECT set_config('search_path', %s, true)", [path])
