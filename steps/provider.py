@@ -7,9 +7,7 @@ propagate, so that the engine takes it as in doubt and asks again under the same
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from uuid import UUID
 
 import httpx
@@ -18,10 +16,9 @@ from pydantic import BaseModel, SecretStr
 
 from outbox import Rejected, RetryAfter
 from steps.model import Payment
+from steps.provider_errors import refusals_rejected, waits_mapped
 
 UNEXPECTED_STATE = "payment_intent_unexpected_state"
-# Also what the provider's Retry-After may ask for at most: a saga waits, it does not hang.
-MOST_SECONDS_TO_WAIT = 60.0
 
 
 class Intent(BaseModel):
@@ -87,7 +84,7 @@ class Provider:
         metadata = {"saga_id": str(saga_id), "merchant": payment.merchant}
         if payment.sandbox_fault is not None:
             metadata["sandbox_fault"] = payment.sandbox_fault
-        with _refusals_rejected():
+        with refusals_rejected():
             created = await self._client.v1.payment_intents.create_async(
                 {
                     "amount": payment.amount,
@@ -121,7 +118,7 @@ class Provider:
             RetryAfter: the provider asks to come back later.
             stripe.StripeError: the effect is in doubt.
         """
-        with _refusals_rejected():
+        with refusals_rejected():
             try:
                 confirmed = await self._client.v1.payment_intents.confirm_async(
                     intent_id,
@@ -164,7 +161,7 @@ class Provider:
             RetryAfter: the provider asks to come back later.
             stripe.StripeError: it is not known to be canceled, or cannot be any more.
         """
-        with _waits_mapped():
+        with waits_mapped():
             try:
                 canceled = await self._client.v1.payment_intents.cancel_async(intent_id)
             except stripe.InvalidRequestError as error:
@@ -193,7 +190,7 @@ class Provider:
             RetryAfter: the provider asks to come back later.
             stripe.StripeError: the list could not be read to its end.
         """
-        with _waits_mapped():
+        with waits_mapped():
             intents = await self._client.v1.payment_intents.list_async(
                 {"customer": customer, "limit": 100}
             )
@@ -214,40 +211,3 @@ def _age(saga_id: UUID) -> float:
     # A UUIDv7 begins with the milliseconds since 1970 (RFC 9562, 5.7). Of another one nothing is
     # known, so it counts as old.
     return time.time() - (saga_id.int >> 80) / 1000 if saga_id.version == 7 else float("inf")
-
-
-@contextlib.contextmanager
-def _refusals_rejected() -> Iterator[None]:
-    with _waits_mapped():
-        try:
-            yield
-        except stripe.CardError as error:
-            details = error.error
-            code = (details.decline_code if details is not None else None) or error.code
-            raise Rejected(f"card declined: {code}", code=code) from error
-        except stripe.InvalidRequestError as error:
-            raise Rejected(
-                f"the provider refused: {error.user_message}",
-                code=error.code or "invalid_request",
-            ) from error
-
-
-@contextlib.contextmanager
-def _waits_mapped() -> Iterator[None]:
-    try:
-        yield
-    except stripe.RateLimitError as error:
-        raise RetryAfter(_retry_after(error), "rate limited", no_effect=True) from error
-    except stripe.APIError as error:
-        if error.http_status != 409:
-            raise
-        # Our own earlier attempt is still being served: ask again, it will have an answer.
-        raise RetryAfter(0.5, "an earlier attempt is in progress", no_effect=False) from error
-
-
-def _retry_after(error: stripe.RateLimitError) -> float:
-    try:
-        seconds = float((error.headers or {}).get("Retry-After", "1"))
-    except ValueError:
-        return 1.0
-    return min(max(seconds, 0.0), MOST_SECONDS_TO_WAIT)

@@ -10,10 +10,10 @@ from typing import Any
 
 from steps.sandbox import answers, faults
 from steps.sandbox.answers import Answer
+from steps.sandbox.cards import ACCEPTED_CARDS, decline_for
 from steps.sandbox.store import Store
 
 SUPPORTED_CURRENCIES = frozenset({"chf", "eur", "gbp", "jpy", "usd"})
-ACCEPTED_CARDS = frozenset({"pm_card_visa", "pm_card_mastercard", "pm_card_amex"})
 CREATE_PARAMETERS = frozenset(
     {
         "amount",
@@ -28,40 +28,6 @@ CREATE_PARAMETERS = frozenset(
 )
 CONFIRM_PARAMETERS = frozenset({"off_session", "payment_method"})
 CANCEL_PARAMETERS = frozenset({"cancellation_reason"})
-
-
-@dataclass(frozen=True, slots=True)
-class Decline:
-    """Why a test card is declined, in the provider's words."""
-
-    code: str
-    decline_code: str
-    message: str
-
-
-DECLINED_CARDS: Mapping[str, Decline] = {
-    "pm_card_chargeDeclined": Decline(
-        "card_declined", "generic_decline", "Your card was declined."
-    ),
-    "pm_card_chargeDeclinedInsufficientFunds": Decline(
-        "card_declined", "insufficient_funds", "Your card has insufficient funds."
-    ),
-    "pm_card_chargeDeclinedLostCard": Decline(
-        "card_declined", "lost_card", "Your card was declined."
-    ),
-    "pm_card_chargeDeclinedStolenCard": Decline(
-        "card_declined", "stolen_card", "Your card was declined."
-    ),
-    "pm_card_chargeDeclinedExpiredCard": Decline(
-        "expired_card", "expired_card", "Your card has expired."
-    ),
-    "pm_card_chargeDeclinedIncorrectCvc": Decline(
-        "incorrect_cvc", "incorrect_cvc", "Your card's security code is incorrect."
-    ),
-    "pm_card_chargeDeclinedProcessingError": Decline(
-        "processing_error", "processing_error", "An error occurred while processing your card."
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +121,7 @@ def cancel(store: Store, document: dict[str, Any], request: Request) -> Answer:
 
 def _charge(store: Store, document: dict[str, Any], key: str | None) -> Answer:
     saga_id = document["metadata"].get("saga_id")
-    decline = DECLINED_CARDS.get(_generic(document["payment_method"]))
+    decline = decline_for(document["payment_method"])
     if decline is None:
         authorized = {
             **document,
@@ -238,18 +204,13 @@ def _refuse_fault(entries: Mapping[str, str]) -> Answer | None:
 
 
 def _refuse_card(payment_method: str) -> Answer | None:
-    if _generic(payment_method) in DECLINED_CARDS or payment_method in ACCEPTED_CARDS:
+    if payment_method in ACCEPTED_CARDS or decline_for(payment_method) is not None:
         return None
     return answers.invalid(
         f"No such PaymentMethod: '{payment_method}'",
         parameter="payment_method",
         code="resource_missing",
     )
-
-
-def _generic(payment_method: str) -> str:
-    # The provider has two spellings of its test tokens, with and without the brand.
-    return payment_method.replace("pm_card_visa_charge", "pm_card_charge")
 
 
 def _refuse_unknown(parameters: Mapping[str, str], known: frozenset[str]) -> Answer | None:
