@@ -199,7 +199,7 @@ class PostgresBinaries:
             EmbeddedServerError: it could not run, failed, or took too long.
         """
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        identity = {} if os.geteuid() != 0 else {"user": account.uid, "group": account.gid}
+        is_root = os.geteuid() == 0
         # A file and not a pipe: a server that inherits a pipe keeps its reader waiting.
         with tempfile.TemporaryFile() as output:
             try:
@@ -213,8 +213,9 @@ class PostgresBinaries:
                     start_new_session=True,
                     pass_fds=keep_open,
                     timeout=timeout,
-                    extra_groups=[] if identity else None,
-                    **identity,
+                    user=account.uid if is_root else None,
+                    group=account.gid if is_root else None,
+                    extra_groups=[] if is_root else None,
                 )
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise EmbeddedServerError(

@@ -1,0 +1,114 @@
+"""Postgres for every test, and a few helpers. What each fixture gives stands in its docstring."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from outbox.store.embedded import EmbeddedServer
+from tests.postgres.pgbouncer import PgBouncer, find_pgbouncer
+from tests.postgres.proxy import CommitDroppingProxy
+from tests.postgres.servers import (
+    POSTGRES_15,
+    SETTINGS,
+    fresh_database,
+    postgres_server,
+    server_directory,
+)
+
+SHARED_DIRECTORY = "OUTBOX_TEST_DIRECTORY"
+"""Environment variable by which the processes of one test run find their common server."""
+
+ServerFactory = Callable[..., EmbeddedServer]
+PgBouncerFactory = Callable[..., PgBouncer]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        directory = tempfile.mkdtemp(prefix="outbox-test-")
+        os.chmod(directory, 0o711)
+        os.environ[SHARED_DIRECTORY] = directory
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        directory = Path(os.environ.pop(SHARED_DIRECTORY))
+        # A process that was killed has left its server running.
+        for used in directory.iterdir():
+            EmbeddedServer(used, binaries=POSTGRES_15 if used.name == "15" else None).stop()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """An empty database of this process, on the server that the whole test run shares."""
+    with (
+        postgres_server(Path(os.environ[SHARED_DIRECTORY], "default")) as server_dsn,
+        fresh_database(server_dsn) as dsn,
+    ):
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def pg15_dsn() -> Iterator[str]:
+    """The same on Postgres 15; skips where Debian's package postgresql-15 is not installed."""
+    if not POSTGRES_15.exists():
+        pytest.skip(f"Postgres 15 is not installed in {POSTGRES_15}")
+    directory = Path(os.environ[SHARED_DIRECTORY], "15")
+    with (
+        EmbeddedServer(directory, settings=SETTINGS, binaries=POSTGRES_15) as server,
+        fresh_database(server.dsn) as dsn,
+    ):
+        yield dsn
+
+
+@pytest.fixture
+def server_factory() -> Iterator[ServerFactory]:
+    """Starts servers that belong to the test alone, which may stop, kill and restart them:
+    `server_factory(settings=…, binaries=…)`, both optional; started, without fsync."""
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            *, settings: dict[str, str] | None = None, binaries: Path | None = None
+        ) -> EmbeddedServer:
+            directory = stack.enter_context(server_directory())
+            server = EmbeddedServer(
+                directory, settings={**SETTINGS, **(settings or {})}, binaries=binaries
+            )
+            stack.callback(server.stop)
+            return stack.enter_context(server)
+
+        yield start
+
+
+@pytest.fixture
+def proxy(postgres_dsn: str) -> Iterator[CommitDroppingProxy]:
+    """A proxy before `postgres_dsn`; nothing is armed."""
+    with CommitDroppingProxy(postgres_dsn) as running:
+        yield running
+
+
+@pytest.fixture
+def pgbouncer_factory() -> Iterator[PgBouncerFactory]:
+    """Starts PgBouncers: `pgbouncer_factory(dsn, {setting: value})`. Skips where it is not
+    installed; in CI (`CI=true`) that is a failure."""
+    if find_pgbouncer() is None:
+        missing = "PgBouncer is not installed: apt-get install pgbouncer"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with contextlib.ExitStack() as stack:
+
+        def start(upstream: str, settings: dict[str, str] | None = None) -> PgBouncer:
+            return stack.enter_context(PgBouncer(upstream, settings))
+
+        yield start

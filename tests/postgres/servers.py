@@ -1,0 +1,77 @@
+"""Where the tests get a Postgres from, and a database of their own in it."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker  # type: ignore[import-untyped] # it ships no types
+import psycopg
+import requests
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from testcontainers.community.postgres import PostgresContainer
+
+from outbox.store.embedded import EmbeddedServer
+
+SETTINGS = {"fsync": "off"}
+"""The tests crash servers, not machines."""
+
+POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+@contextlib.contextmanager
+def server_directory() -> Iterator[Path]:
+    """A directory for a server's data. Not one of pytest's: as root those are closed to the user
+    who runs the server, and their paths are too long for a socket."""
+    directory = Path(tempfile.mkdtemp(prefix="outbox-test-"))
+    directory.chmod(0o711)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+@contextlib.contextmanager
+def postgres_server(directory: Path) -> Iterator[str]:
+    """The DSN of a server: `OUTBOX_TEST_DSN`, else a container, else one in `directory`, which all
+    processes of the test run share."""
+    given = os.environ.get("OUTBOX_TEST_DSN")
+    if given:
+        yield given
+    elif docker_answers():
+        container = PostgresContainer("postgres:18", driver=None)
+        with container.with_command("postgres -c fsync=off -c max_connections=200") as running:
+            yield running.get_connection_url()
+    else:
+        with EmbeddedServer(directory, settings=SETTINGS) as server:
+            yield server.dsn
+
+
+def docker_answers() -> bool:
+    """Whether there is a Docker daemon to start a container with."""
+    try:
+        client = docker.from_env(timeout=2)
+        try:
+            return bool(client.ping())
+        finally:
+            client.close()
+    except (docker.errors.DockerException, requests.RequestException):
+        return False
+
+
+@contextlib.contextmanager
+def fresh_database(server_dsn: str) -> Iterator[str]:
+    """The DSN of a new database on a server; dropped afterwards, whoever is still connected."""
+    name = f"outbox_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    try:
+        yield make_conninfo(server_dsn, dbname=name)
+    finally:
+        with psycopg.connect(server_dsn, autocommit=True) as connection:
+            drop = "drop database {} with (force)"
+            connection.execute(sql.SQL(drop).format(sql.Identifier(name)))
