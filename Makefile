@@ -17,6 +17,7 @@ help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Build .venv with the package and all its tools
+	@:
 
 demo: setup ## Run 1,000 payments through the payment saga, then audit them (KEEP=1 keeps the data)
 	@$(VENV)/bin/python -m outbox.cli.demo
