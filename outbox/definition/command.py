@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from urllib.parse import quote
 from uuid import UUID
 
@@ -25,8 +26,8 @@ _KEY_LIMIT = 255
 def idempotency_key(type_: str, key: str, step: str, *, undo: bool, revision: int) -> str:
     """The key under which a provider sees a step: ``<type>/<saga key>/<step>[/undo][#revision]``.
 
-    The parts are percent-escaped, so that no two sagas share a key; beyond 255 characters the saga's
-    key is replaced by its SHA-256.
+    The parts are percent-escaped, so that no two sagas share a key; beyond 255 characters the
+    saga's key is replaced by its SHA-256.
     """
     tail = (
         f"/{quote(step, safe='')}" + ("/undo" if undo else "") + (f"#{revision}" * bool(revision))
@@ -51,8 +52,8 @@ class Command(Generic[I_co]):
         kind: ``"action"`` or ``"compensation"``.
         input: the saga's input, an instance of its model.
         attempt: which attempt of this command this is, from 1.
-        idempotency_key: the same in every attempt, for providers (at most 255 characters). Only a retry
-            of an attempt that is known to have had no effect gets another.
+        idempotency_key: the same in every attempt, for providers (at most 255 characters). Only
+            a retry of an attempt that is known to have had no effect gets another.
         in_doubt: an earlier attempt's effect is unknown; of a compensation: it is not known whether
             what it undoes has happened.
         error: of a compensation: what went wrong, as ``{"type": …, "message": …}``.
@@ -82,15 +83,15 @@ class Command(Generic[I_co]):
             raise LookupError(
                 f'step "{step.name}" has no result in saga {self.saga_id}: it was not done'
             )
-        return step.load_result(self._results[step.name])
+        return cast(R, step.load_result(self._results[step.name]))
 
     def find_result(self, step: Step[Any, R]) -> R | None:
         """The result of an earlier step, or None when it was not done or is in doubt."""
         if step.name not in self._results:
             return None
-        return step.load_result(self._results[step.name])
+        return cast(R, step.load_result(self._results[step.name]))
 
-    def resource(self, kind: type[T]) -> T:
+    def resource(self, kind: builtins.type[T]) -> T:
         """The object of this class that the app's lifespan set up for the worker.
 
         Raises:

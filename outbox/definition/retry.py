@@ -20,8 +20,8 @@ class Retry:
         cap: the greatest wait, in seconds.
         no_effect: exceptions which say that the attempt had no effect. The next attempt gets a new
             idempotency key, since a provider may have stored the refusal under the old one.
-        give_up_on: exceptions after which another attempt is pointless. Whether there was an effect is
-            not known then; for "no effect, and do not retry" raise ``Rejected``.
+        give_up_on: exceptions after which another attempt is pointless. Whether there was an
+            effect is not known then; for "no effect, and do not retry" raise ``Rejected``.
 
     Raises:
         DefinitionError: a number is out of range.

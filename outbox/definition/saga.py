@@ -107,11 +107,11 @@ class Step(Runnable, Generic[I, R]):
     ) -> Callable[[Callable[..., Any]], Runnable]:
         """Declares how this step is undone.
 
-        The handler may run when the step's effect is in doubt (it has no result then), and may run more
-        than once: undoing what is undone, or what never happened, has to succeed.
+        The handler may run when the step's effect is in doubt (it has no result then), and may run
+        more than once: undoing what is undone, or what never happened, has to succeed.
 
         Args:
-            retry: default 20 attempts; when they are exhausted the saga is suspended, never dropped.
+            retry: default 20 attempts; exhausted, the saga is suspended, never dropped.
             timeout: seconds an attempt may take.
             transactional: as for ``Saga.step``.
 
@@ -228,8 +228,8 @@ class Saga(Generic[I]):
         """Refuses what can only be seen once all steps are declared.
 
         Raises:
-            DefinitionError: there are no steps, or a step before the pivot neither has a compensation
-                nor says why it needs none.
+            DefinitionError: there are no steps, or a step before the pivot neither has a
+                compensation nor says why it needs none.
         """
         if not self.steps:
             raise DefinitionError(f'saga type "{self.type}" has no steps')

@@ -1,0 +1,1 @@
+"""What pgqueuer carries: that which recurs."""

@@ -1,0 +1,134 @@
+"""Claiming: as many due commands as there is room for, and sleeping when there are none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from outbox.engine.hand import Hand, HeldCommand, from_claim
+from outbox.engine.lease import Lease
+from outbox.engine.link import InterruptedStatementError, Link, clock
+from outbox.engine.wake import Wake
+from outbox.errors import WorkerLostError, translated
+from outbox.store.connect import Connection
+from outbox.store.functions import Claimed, Functions
+from outbox.telemetry import Telemetry
+
+# After a claim that found something, the next one comes this soon, or at once when room appears.
+_BUSY_WAIT = 0.005
+# How soon to look again while a start is under way somewhere, whose commit would go unheard.
+_START_UNDER_WAY = 0.025
+
+
+class Claimer:
+    """Fills the hand.
+
+    Args:
+        begin: called with each claimed command; it runs it and lets go of it in the end.
+        poll: seconds after which to look though nobody woke this worker.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        functions: Functions,
+        lease: Lease,
+        hand: Hand,
+        wake: Wake,
+        telemetry: Telemetry,
+        *,
+        begin: Callable[[HeldCommand], None],
+        poll: float,
+    ) -> None:
+        self._link = link
+        self._functions = functions
+        self._lease = lease
+        self._hand = hand
+        self._wake = wake
+        self._telemetry = telemetry
+        self._begin = begin
+        self._poll = poll
+        self._claiming = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Claims until cancelled."""
+        while True:
+            self._hand.changed.clear()
+            wanted = self._hand.wanted()
+            if not wanted:
+                await self._hand.changed.wait()
+                continue
+            await self._lease.fresh()
+            self._wake.event.clear()
+            claimed = await self._claim(wanted)
+            if claimed is None:
+                await self.check_held()
+            elif len(claimed) == sum(limit for _, _, limit in wanted):
+                continue
+            elif claimed:
+                await self._wait_for_room(_BUSY_WAIT)
+            else:
+                await self._sleep()
+
+    async def check_held(self) -> None:
+        """Releases what the database says this worker holds and this worker knows nothing of: the
+        claim that took it was committed, but its answer was lost."""
+        async with self._claiming:
+            worker = self._lease.worker
+            known = {held.command for held in self._hand.values()}
+            held = await self._link.run(lambda c: self._functions.held(c, worker))
+            stray = [
+                (command, fence)
+                for command, fence in held.items()
+                if command not in known and command not in self._hand
+            ]
+            if not stray:
+                return
+            freed = await self._link.run(lambda c: self._functions.release(c, worker, stray))
+            for command in freed:
+                self._telemetry.emit(
+                    "stray_command_released",
+                    "warning",
+                    saga_id=str(command),
+                    message="it was claimed by a statement whose answer was lost",
+                )
+
+    async def _claim(self, wanted: list[tuple[str, int, int]]) -> list[Claimed] | None:
+        """Claims and begins; None when it is open whether anything was claimed."""
+        worker = self._lease.worker
+        began = clock()
+
+        async def work(connection: Connection) -> list[Claimed]:
+            with translated():
+                return await self._functions.claim(connection, worker, wanted)
+
+        async with self._claiming:
+            try:
+                claimed = await self._link.once(work)
+            except InterruptedStatementError:
+                return None
+            except WorkerLostError:
+                await self._lease.beat()
+                return []
+            begin_before = began + self._lease.hold.total_seconds()
+            for row in claimed:
+                held = from_claim(row, self._hand.sagas[row.type, row.version], begin_before)
+                self._hand.take(held)
+                self._begin(held)
+        return claimed
+
+    async def _sleep(self) -> None:
+        """Sleeps until something is due, somebody wakes this worker, or the poll's time is over."""
+        worker, types = self._lease.worker, self._hand.types
+        due = await self._link.run(lambda c: self._functions.doze(c, worker, types))
+        if due is None:
+            await self._wake.wait(_START_UNDER_WAY)
+        elif (seconds := due.total_seconds()) > 0:
+            await self._wake.wait(min(seconds, self._poll))
+
+    async def _wait_for_room(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hand.changed.wait()
+        except TimeoutError:
+            return

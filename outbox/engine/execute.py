@@ -1,0 +1,207 @@
+"""Running one attempt: from a command in hand to an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, assert_never
+
+import orjson
+
+from outbox.definition.command import Command
+from outbox.definition.outcomes import (
+    Done,
+    InDoubt,
+    Outcome,
+    Refused,
+    Retried,
+    describe,
+    from_exception,
+    storable,
+)
+from outbox.engine.hand import HeldCommand
+from outbox.engine.lease import Lease
+from outbox.engine.link import clock
+from outbox.store.connect import Connection
+from outbox.store.functions import Report
+from outbox.telemetry import Telemetry
+
+
+class LateError(Exception):
+    """The command was in hand for too long without being begun; it is given back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An executed attempt: what it came to, and how long its effect may still be under way."""
+
+    held: HeldCommand
+    outcome: Outcome
+    took: float
+    doubt_for: float
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """What went wrong, or None."""
+        return None if isinstance(self.outcome, Done) else self.outcome.error
+
+    @property
+    def value(self) -> Any:
+        """The result as later steps load it."""
+        match self.outcome:
+            case Done(result=str() as result):
+                return orjson.loads(result)
+            case _:
+                return None
+
+    def to_report(self) -> Report:
+        """The outcome as the database is told it."""
+        held, took = self.held, timedelta(seconds=self.took)
+        error = None if self.error is None else orjson.dumps(self.error).decode()
+        doubt = timedelta(seconds=self.doubt_for)
+        match self.outcome:
+            case Done(result=result):
+                return Report(held.command, held.fence, "done", result=result, took=took)
+            case Refused():
+                return Report(held.command, held.fence, "rejected", error=error, took=took)
+            case Retried(no_effect=no_effect, give_up=give_up, after=after):
+                return Report(
+                    held.command,
+                    held.fence,
+                    "retry",
+                    error=error,
+                    no_effect=no_effect,
+                    give_up=give_up,
+                    after=None if after is None else timedelta(seconds=after),
+                    doubt_for=doubt,
+                    took=took,
+                )
+            case InDoubt(counted=counted):
+                return Report(
+                    held.command,
+                    held.fence,
+                    "in_doubt",
+                    error=error,
+                    counted=counted,
+                    doubt_for=doubt,
+                    took=took,
+                )
+            case _:
+                assert_never(self.outcome)
+
+
+class Executor:
+    """Runs handlers: coroutines on the loop, plain functions in threads.
+
+    Args:
+        resources: what the app's lifespan yielded.
+        threads: how many plain functions may run at once.
+    """
+
+    def __init__(
+        self, lease: Lease, telemetry: Telemetry, *, resources: Iterable[object], threads: int
+    ) -> None:
+        self._lease = lease
+        self._telemetry = telemetry
+        self._resources = tuple(resources)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="step")
+        self._abandon_at = max(1, threads // 2)
+        self.abandoned = 0
+        self.exhausted = asyncio.Event()
+        self.shutting_down = False
+
+    async def execute(self, held: HeldCommand, tx: Connection | None = None) -> Attempt:
+        """One attempt. ``tx`` is the connection of a transactional step.
+
+        Raises:
+            LateError: it is too late to begin; nothing was done.
+        """
+        await self._lease.fresh()
+        if clock() > held.begin_before:
+            raise LateError
+        runnable = held.runnable
+        began = clock()
+        outcome: Outcome
+        try:
+            command = held.to_command(self._resources)
+            async with asyncio.timeout(runnable.timeout) as limit:
+                value = await self._call(held, command, tx)
+        except asyncio.CancelledError:
+            if tx is not None or not self.shutting_down:
+                raise
+            outcome = InDoubt(
+                {"type": "WorkerShutdown", "message": "the worker shut down during the attempt"},
+                counted=False,
+            )
+        except TimeoutError as error:
+            if limit.expired():
+                message = f"no answer within {runnable.timeout:g} s"
+                outcome = InDoubt({"type": "Timeout", "message": message})
+            else:
+                outcome = from_exception(error, runnable.retry)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+            outcome = from_exception(error, runnable.retry)
+        else:
+            outcome = self._keep(held, value)
+        took = clock() - began
+        doubt = 0.0 if isinstance(outcome, Done) else max(0.0, runnable.timeout - took)
+        return Attempt(held, outcome, took, doubt)
+
+    async def _call(self, held: HeldCommand, command: Command[Any], tx: Connection | None) -> Any:
+        runnable = held.runnable
+        if tx is not None:
+            return await runnable.handler(command, tx)
+        if runnable.is_async:
+            return await runnable.handler(command)
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._threads, runnable.handler, command)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled: it goes on, and its result will be refused.
+            if future.cancel():
+                raise
+            self.abandoned += 1
+            if self.abandoned >= self._abandon_at:
+                self.exhausted.set()
+            future.add_done_callback(lambda done: self._came_late(held, done))
+            raise
+
+    def _came_late(self, held: HeldCommand, future: asyncio.Future[Any]) -> None:
+        self.abandoned -= 1
+        error = None if future.cancelled() else future.exception()
+        self._telemetry.emit(
+            "late_result_refused",
+            "warning",
+            **held.fields,
+            error=None if error is None else storable(str(error)),
+        )
+
+    def _keep(self, held: HeldCommand, value: object) -> Outcome:
+        """The result as JSON, or a failed attempt when it cannot be stored."""
+        try:
+            result = held.runnable.dump_result(value)
+        except Exception as error:  # noqa: BLE001 - pydantic calls the user's serializers
+            return Retried(
+                {"type": "ResultNotStorable", "message": describe(error)["message"]},
+            )
+        if result is None:
+            return Done(None)
+        if "\\u0000" in result:
+            return Retried(
+                {"type": "ResultNotStorable", "message": "the result contains a NUL character"}
+            )
+        if len(result.encode()) > self._lease.max_result_bytes:
+            message = (
+                f"the result has {len(result.encode())} bytes, the limit is "
+                f"{self._lease.max_result_bytes} (setting.max_result_bytes)"
+            )
+            return Retried({"type": "ResultNotStorable", "message": message})
+        return Done(result)
+
+    def close(self) -> None:
+        """Takes no more; threads that run on are left behind."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

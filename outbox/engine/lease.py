@@ -1,0 +1,167 @@
+"""A worker's right to the commands it holds: its registration, its heartbeat, and the reaping of
+those whose heartbeat stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import psycopg
+
+from outbox.engine.link import InterruptedStatementError, Link, clock
+from outbox.store.connect import Connection
+from outbox.store.functions import Functions
+from outbox.telemetry import Telemetry
+
+# Of the lease: when a silent worker counts as dead, how often it beats, how old a heartbeat may be
+# for an effect to begin, how often the dead are looked for. Dead and found together stay below 1.
+_EXPIRES, _BEATS, _BEGINS, _SWEEPS = 0.8, 0.2, 0.6, 0.15
+_HELD_EVERY = 4  # heartbeats
+
+
+class Lease:
+    """Keeps this process registered as a worker.
+
+    Args:
+        link: the heartbeat's own connection.
+        lease: seconds within which a dead worker's commands are released.
+        types: what this worker can run.
+        check_held: called every few heartbeats, to compare what the database says this worker holds
+            with what it knows of.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        functions: Functions,
+        telemetry: Telemetry,
+        *,
+        lease: float,
+        types: Sequence[tuple[str, int]],
+        check_held: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._link = link
+        self._functions = functions
+        self._telemetry = telemetry
+        self._lease = lease
+        self._types = types
+        self._check_held = check_held
+        self._last_good = 0.0
+        self._beaten = asyncio.Event()
+        self.worker = uuid4()
+        self.hold = timedelta(seconds=30)
+        self.max_result_bytes = 262144
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the last good heartbeat is young enough for an effect to begin. By this process's
+        own clock, so that a pause of the process shows as soon as it ends."""
+        return clock() - self._last_good < self._lease * _BEGINS
+
+    async def fresh(self) -> None:
+        """Waits until the lease is fresh."""
+        while not self.is_fresh:
+            self._beaten.clear()
+            await self._beaten.wait()
+
+    async def register(self) -> None:
+        """Becomes a worker under a fresh id, and makes the first heartbeat."""
+        self.worker = worker = uuid4()
+        began = clock()
+        expires = timedelta(seconds=self._lease * _EXPIRES)
+
+        async def work(connection: Connection) -> None:
+            await self._functions.register_worker(
+                connection, worker, socket.gethostname(), os.getpid(), self._types, expires
+            )
+
+        while True:
+            try:
+                await self._link.once(work)
+                break
+            except InterruptedStatementError:
+                self.worker = worker = uuid4()
+                began = clock()
+            except psycopg.errors.UniqueViolation:  # the lost statement had been committed
+                break
+        self._note_good(began)
+        self._telemetry.emit("worker_registered", worker=str(worker), pid=os.getpid())
+
+    async def beat(self) -> bool:
+        """One heartbeat; False when this worker was reaped and has registered anew."""
+        began = clock()
+        worker = self.worker
+
+        async def work(connection: Connection) -> tuple[timedelta, int] | None:
+            async with asyncio.timeout(self._lease * _BEATS * 2):
+                return await self._functions.heartbeat(connection, worker)
+
+        try:
+            found = await self._link.once(work)
+        except TimeoutError:
+            await self._link.drop()
+            return True
+        except InterruptedStatementError:
+            return True
+        if found is None:
+            self._last_good = 0.0
+            self._telemetry.emit(
+                "worker_lost",
+                "warning",
+                worker=str(worker),
+                message="this worker was taken for dead: what it holds is somebody else's now",
+            )
+            await self.register()
+            return False
+        self.hold, self.max_result_bytes = found
+        self._note_good(began)
+        return True
+
+    async def keep(self) -> None:
+        """Beats until cancelled."""
+        beats = 0
+        while True:
+            await asyncio.sleep(self._lease * _BEATS)
+            await self.beat()
+            beats += 1
+            if beats % _HELD_EVERY == 0:
+                await self._check_held()
+
+    async def sweep(self, link: Link) -> None:
+        """Reaps until cancelled. Only after one whole lease of uninterrupted connection: when the
+        database was away, the others need that long to be heard again."""
+        while True:
+            await asyncio.sleep(self._lease * _SWEEPS)
+            since = link.connected_since
+            if since is not None and clock() - since < self._lease * _EXPIRES:
+                continue
+            try:
+                lost = await link.once(self._functions.reap)
+            except InterruptedStatementError:
+                continue
+            for row in lost:
+                self._telemetry.emit(
+                    "command_reaped",
+                    "warning",
+                    saga_id=str(row.command),
+                    type=row.type,
+                    step=row.step,
+                    attempt=row.attempt,
+                    outcome="in_doubt",
+                    holder=str(row.holder),
+                    suspended=row.suspended,
+                )
+
+    async def leave(self) -> None:
+        """Ends the registration; what is still held is released."""
+        worker: UUID = self.worker
+        await self._link.run(lambda c: self._functions.deregister_worker(c, worker))
+        self._telemetry.emit("worker_left", worker=str(worker))
+
+    def _note_good(self, began: float) -> None:
+        self._last_good = began
+        self._beaten.set()

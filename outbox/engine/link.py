@@ -1,0 +1,123 @@
+"""A connection that comes back: each part of the engine has one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import psycopg
+
+from outbox.store.connect import Connection, connect
+from outbox.telemetry import Telemetry
+
+T = TypeVar("T")
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+
+
+def clock() -> float:
+    """Seconds on a clock that no one sets and that goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def is_transient(error: psycopg.Error) -> bool:
+    """Whether the same statement may well succeed later: the database is away, restarting, failing
+    over, overloaded, or ended the transaction in another's favour. Not: it dislikes the data."""
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return True
+    return (error.sqlstate or "").startswith("25006")  # read-only: a standby, not yet promoted
+
+
+class InterruptedStatementError(Exception):
+    """A statement failed in a way that leaves open whether it was committed."""
+
+
+class Link:
+    """One autocommit connection, made when needed and made anew, with backoff, when it breaks.
+
+    Args:
+        dsn: where to.
+        name: its ``application_name``, for people who look at ``pg_stat_activity``.
+    """
+
+    def __init__(
+        self, dsn: str, *, name: str, prepared_statements: bool, telemetry: Telemetry
+    ) -> None:
+        self._dsn = dsn
+        self._name = name
+        self._prepared = prepared_statements
+        self._telemetry = telemetry
+        self._connection: Connection | None = None
+        self._failures = 0
+        self.connected_since: float | None = None
+
+    async def once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Runs ``work`` on the connection, waiting for one if need be.
+
+        Raises:
+            InterruptedStatementError: it may or may not have been committed; ask before going on.
+            psycopg.Error: the database refused it, and will again.
+        """
+        connection = await self._connected()
+        try:
+            result = await work(connection)
+        except psycopg.Error as error:
+            if not is_transient(error):
+                raise
+            await self._failed(error)
+            raise InterruptedStatementError from error
+        self._failures = 0
+        return result
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Runs ``work``, which must be safe to run again, until it succeeds.
+
+        Raises:
+            psycopg.Error: the database refused it, and will again.
+        """
+        while True:
+            try:
+                return await self.once(work)
+            except InterruptedStatementError:
+                continue
+
+    async def drop(self) -> None:
+        """Closes the connection; the next use makes a new one."""
+        connection, self._connection, self.connected_since = self._connection, None, None
+        if connection is not None:
+            await connection.close()
+
+    async def _connected(self) -> Connection:
+        while self._connection is None or self._connection.closed:
+            try:
+                self._connection = await connect(
+                    self._dsn, prepared_statements=self._prepared, name=self._name
+                )
+            except psycopg.Error as error:
+                await self._failed(error)
+                continue
+            self.connected_since = clock()
+            if self._failures:
+                self._telemetry.emit("database_back", connection=self._name)
+        return self._connection
+
+    async def _failed(self, error: psycopg.Error) -> None:
+        """Notes a failure, and waits longer after each one in a row."""
+        connection = self._connection
+        if connection is None or connection.broken or connection.closed:
+            await self.drop()
+        self._failures += 1
+        longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(self._failures - 1, 10))
+        wait = longest * random.uniform(0.5, 1)
+        self._telemetry.emit(
+            "database_trouble",
+            "warning",
+            connection=self._name,
+            error=str(error).strip(),
+            sqlstate=error.sqlstate,
+            retry_in=round(wait, 2),
+        )
+        await asyncio.sleep(wait)

@@ -1,0 +1,85 @@
+"""Settings: ``OUTBOX_…`` environment variables and a ``.env``, read once by the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from outbox.errors import ConfigurationError
+
+SchemaName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,39}$")]
+
+
+class Settings(BaseSettings):
+    """Everything that a process of ours can be told. What holds for the whole installation is in the
+    database instead, in the table ``setting``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OUTBOX_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    dsn: SecretStr | None = Field(
+        None,
+        description="Postgres to use, as a URL or key=value pairs; without it, an embedded server.",
+    )
+    listen_dsn: SecretStr | None = Field(
+        None,
+        description="A direct connection for LISTEN, where OUTBOX_DSN goes through PgBouncer.",
+    )
+    schema_name: SchemaName = Field(
+        "saga", alias="OUTBOX_SCHEMA", description="The schema that holds everything of ours."
+    )
+    directory: Path = Field(Path(".outbox"), description="Where the embedded server lives.")
+    prepared_statements: bool = Field(
+        True, description="False behind a PgBouncer in transaction mode older than 1.21."
+    )
+    concurrency: PositiveInt = Field(100, description="Attempts that a worker runs at once.")
+    type_concurrency: dict[str, PositiveInt] = Field(
+        default_factory=dict,
+        description='Of those, at most so many of a saga type: {"payment": 20}.',
+    )
+    threads: PositiveInt = Field(16, description="Threads for handlers that are plain functions.")
+    lease: PositiveFloat = Field(
+        15.0, description="Seconds within which a dead worker's commands are released.", ge=1.0
+    )
+    shutdown_grace: float = Field(
+        30.0, description="Seconds that running attempts get to finish after SIGTERM.", ge=0
+    )
+    poll: PositiveFloat = Field(
+        2.0, description="Seconds after which an idle worker looks, though nobody woke it."
+    )
+    alert_schedule: str = Field(
+        "* * * * *",
+        description="Cron expression (UTC): when stuck and suspended sagas are looked for.",
+    )
+    retention_schedule: str = Field(
+        "17 * * * *", description="Cron expression (UTC): when old finished sagas are removed."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe log events that are written."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: for people on a terminal, else JSON."
+    )
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process: arguments, then environment, then ``.env``, then defaults.
+
+    Raises:
+        ConfigurationError: a value is impossible; the message names the variable, not the value of a
+            secret.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # values are validated by pydantic
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            name = str(problem["loc"][0]) if problem["loc"] else "?"
+            variable = name if name.startswith("OUTBOX_") else f"OUTBOX_{name.upper()}"
+            got = "" if "dsn" in name else f", not {problem['input']!r}"
+            problems.append(f"{variable}: {problem['msg']}{got}")
+        raise ConfigurationError("; ".join(problems)) from None

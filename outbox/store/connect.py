@@ -1,0 +1,86 @@
+"""Connections to Postgres, and what may be said of them in a message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.json import set_json_loads
+from psycopg_pool import AsyncConnectionPool
+
+from outbox.errors import ConfigurationError
+
+# Keepalives, so that a connection whose other end vanished is noticed before a lease runs out.
+_DEFAULTS = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+
+Connection = AsyncConnection[tuple[Any, ...]]
+Pool = AsyncConnectionPool[Connection]
+
+
+def complete_dsn(dsn: str, **more: str) -> str:
+    """A DSN with our defaults where it says nothing itself.
+
+    Raises:
+        ConfigurationError: it is not a DSN.
+    """
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(
+            f"OUTBOX_DSN is not a Postgres DSN ({str(error).strip()}); "
+            "it looks like postgresql://user:password@host:5432/database"
+        ) from None
+    return make_conninfo("", **{**_DEFAULTS, **more, **given})
+
+
+def describe_dsn(dsn: str) -> str:
+    """A DSN for messages: where it leads, without its password."""
+    given = conninfo_to_dict(dsn)
+    where = f"{given.get('host') or 'the local socket'}:{given.get('port') or 5432}"
+    return f"database {given.get('dbname') or given.get('user')!s} at {where}"
+
+
+async def configure(connection: Connection) -> None:
+    """Makes a fresh connection ours: orjson for JSON. No session state on the server."""
+    set_json_loads(orjson.loads, connection)
+
+
+async def connect(
+    dsn: str, *, prepared_statements: bool = True, name: str = "outbox"
+) -> Connection:
+    """One autocommit connection.
+
+    Raises:
+        ConfigurationError: the DSN is malformed.
+        psycopg.OperationalError: the database cannot be reached.
+    """
+    connection = await AsyncConnection.connect(
+        complete_dsn(dsn, application_name=name),
+        autocommit=True,
+        prepare_threshold=1 if prepared_statements else None,
+    )
+    await configure(connection)
+    return connection
+
+
+def make_pool(dsn: str, *, size: int, prepared_statements: bool, name: str) -> Pool:
+    """A pool of up to ``size`` autocommit connections, not yet open. It checks nothing on loan: a
+    broken connection shows in the statement that uses it, and is not lent again."""
+    return AsyncConnectionPool(
+        complete_dsn(dsn, application_name=name),
+        min_size=1,
+        max_size=size,
+        open=False,
+        configure=configure,
+        reconnect_timeout=0,
+        kwargs={"autocommit": True, "prepare_threshold": 1 if prepared_statements else None},
+    )

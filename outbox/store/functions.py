@@ -1,0 +1,263 @@
+"""The calls of the SQL functions that a worker makes. The state machine is in those functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, LiteralString, NamedTuple
+from uuid import UUID
+
+from psycopg import sql
+
+from outbox.store.connect import Connection
+
+Verdict = str
+
+
+class Claimed(NamedTuple):
+    """A claimed command, as the function ``claim`` returns it."""
+
+    command: UUID
+    fence: int
+    seq: int
+    type: str
+    version: int
+    key: str
+    kind: str
+    step: str
+    ordinal: int
+    attempt: int
+    revision: int
+    in_doubt: bool
+    input: Any
+    results: dict[str, Any] | None
+    error: dict[str, Any] | None
+
+
+class Answer(NamedTuple):
+    """What became of one outcome, as ``advance`` and ``recall`` return it.
+
+    ``verdict`` is ``applied``, ``replayed``, ``fenced`` or (``recall`` only) ``open``. Where ``fence``
+    is not None, the worker holds the command described by the fields from ``kind`` on.
+    """
+
+    command: UUID
+    verdict: str
+    status: str | None
+    fence: int | None
+    seq: int
+    kind: str
+    step: str
+    ordinal: int
+    attempt: int
+    revision: int
+    in_doubt: bool
+
+
+class Lost(NamedTuple):
+    """A command that ``reap`` took from a dead worker, or from one that held it too long."""
+
+    command: UUID
+    type: str
+    step: str
+    attempt: int
+    holder: UUID
+    suspended: bool
+
+
+class Alert(NamedTuple):
+    """A new alert, as ``raise_alerts`` returns it."""
+
+    saga_id: UUID
+    kind: str
+    type: str
+    step: str
+    attempt: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One outcome on its way to ``advance``: the columns of its arguments."""
+
+    command: UUID
+    fence: int
+    outcome: str
+    result: str | None = None
+    error: str | None = None
+    no_effect: bool = False
+    give_up: bool = False
+    counted: bool = True
+    after: timedelta | None = None
+    doubt_for: timedelta | None = None
+    took: timedelta | None = None
+
+
+def call(schema: str, template: LiteralString) -> sql.Composed:
+    """A statement with the schema's name in place of ``{}``."""
+    return sql.SQL(template).format(sql.Identifier(schema))
+
+
+class Functions:
+    """The worker's SQL functions in one schema; every method takes the connection to use.
+
+    Errors of the database are raised as they are; ``outbox.errors.from_database`` maps them.
+    """
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        self.wake_channel = f"{schema}_wake"
+        self._register_worker = call(
+            schema, "select {}.register_worker(%s, %s, %s, %s, %s::int[], %s)"
+        )
+        self._heartbeat = call(schema, "select * from {}.heartbeat(%s)")
+        self._deregister = call(schema, "select {}.deregister_worker(%s)")
+        self._doze = call(schema, "select {}.doze(%s, %s, %s::int[])")
+        self._claim = call(schema, "select * from {}.claim(%s, %s, %s::int[], %s::int[])")
+        self._advance = call(
+            schema,
+            "select * from {}.advance(%s, %s, %s::int[], %s::text[], %s::text[]::jsonb[], "
+            "%s::text[]::jsonb[], %s, %s, %s, %s::interval[], %s::interval[], %s::interval[], %s)",
+        )
+        self._recall = call(schema, "select * from {}.recall(%s, %s, %s::int[])")
+        self._lock_held = call(schema, "select * from {}.lock_held(%s, %s, %s::int[], %s)")
+        self._release = call(schema, "select {}.release(%s, %s, %s::int[])")
+        self._held = call(schema, "select * from {}.held(%s)")
+        self._reap = call(schema, "select * from {}.reap()")
+        self._raise_alerts = call(schema, "select * from {}.raise_alerts()")
+        self._purge = call(schema, "select * from {}.purge(%s, %s)")
+        self._register = call(schema, "select {}.register(%s, %s, %s::jsonb, %s::jsonb)")
+
+    async def register(
+        self, connection: Connection, type_: str, version: int, steps: str, input_schema: str
+    ) -> str:
+        """Registers a definition: ``registered``, ``updated`` or ``unchanged``."""
+        cursor = await connection.execute(self._register, (type_, version, steps, input_schema))
+        return str((await _one(cursor))[0])
+
+    async def register_worker(
+        self,
+        connection: Connection,
+        worker: UUID,
+        host: str,
+        pid: int,
+        types: Sequence[tuple[str, int]],
+        lease: timedelta,
+    ) -> None:
+        """Makes a worker known under a fresh id."""
+        names, versions = [t for t, _ in types], [v for _, v in types]
+        await connection.execute(self._register_worker, (worker, host, pid, names, versions, lease))
+
+    async def heartbeat(self, connection: Connection, worker: UUID) -> tuple[timedelta, int] | None:
+        """Extends the lease: (hold, max_result_bytes), or None when the worker was reaped."""
+        cursor = await connection.execute(self._heartbeat, (worker,))
+        return await cursor.fetchone()
+
+    async def deregister_worker(self, connection: Connection, worker: UUID) -> None:
+        """Ends a registration, and gives back what the worker holds as not begun."""
+        await connection.execute(self._deregister, (worker,))
+
+    async def doze(
+        self, connection: Connection, worker: UUID, types: Sequence[tuple[str, int]]
+    ) -> timedelta | None:
+        """Marks the worker idle: the time until its next command is due; None: not now, look soon."""
+        cursor = await connection.execute(
+            self._doze, (worker, [t for t, _ in types], [v for _, v in types])
+        )
+        found: timedelta | None = (await _one(cursor))[0]
+        return found
+
+    async def claim(
+        self, connection: Connection, worker: UUID, wanted: Sequence[tuple[str, int, int]]
+    ) -> list[Claimed]:
+        """Claims due commands: up to a limit for each of (type, version, limit)."""
+        cursor = await connection.execute(
+            self._claim,
+            (worker, [w[0] for w in wanted], [w[1] for w in wanted], [w[2] for w in wanted]),
+        )
+        return [Claimed._make(row) for row in await cursor.fetchall()]
+
+    async def advance(
+        self, connection: Connection, worker: UUID, reports: Sequence[Report], *, keep: bool
+    ) -> list[Answer]:
+        """Commits outcomes; each command at most once in ``reports``."""
+        cursor = await connection.execute(
+            self._advance,
+            (
+                worker,
+                [r.command for r in reports],
+                [r.fence for r in reports],
+                [r.outcome for r in reports],
+                [r.result for r in reports],
+                [r.error for r in reports],
+                [r.no_effect for r in reports],
+                [r.give_up for r in reports],
+                [r.counted for r in reports],
+                [r.after for r in reports],
+                [r.doubt_for for r in reports],
+                [r.took for r in reports],
+                keep,
+            ),
+        )
+        return [Answer._make(row) for row in await cursor.fetchall()]
+
+    async def recall(
+        self, connection: Connection, worker: UUID, commands: Sequence[tuple[UUID, int]]
+    ) -> list[Answer]:
+        """What became of (command, fence) pairs whose commit's answer was lost."""
+        cursor = await connection.execute(
+            self._recall, (worker, [c for c, _ in commands], [f for _, f in commands])
+        )
+        return [Answer._make(row) for row in await cursor.fetchall()]
+
+    async def lock_held(
+        self,
+        connection: Connection,
+        worker: UUID,
+        commands: Sequence[tuple[UUID, int]],
+        patience: timedelta,
+    ) -> set[UUID]:
+        """Locks those of the commands that are still the worker's until the transaction's end."""
+        cursor = await connection.execute(
+            self._lock_held, (worker, [c for c, _ in commands], [f for _, f in commands], patience)
+        )
+        return {row[0] for row in await cursor.fetchall()}
+
+    async def release(
+        self, connection: Connection, worker: UUID, commands: Sequence[tuple[UUID, int]]
+    ) -> set[UUID]:
+        """Gives back commands that were not begun; returns those that were still the worker's."""
+        cursor = await connection.execute(
+            self._release, (worker, [c for c, _ in commands], [f for _, f in commands])
+        )
+        return {row[0] for row in await cursor.fetchall()}
+
+    async def held(self, connection: Connection, worker: UUID) -> dict[UUID, int]:
+        """The commands that the worker holds, each with its fence."""
+        cursor = await connection.execute(self._held, (worker,))
+        return {row[0]: row[1] for row in await cursor.fetchall()}
+
+    async def reap(self, connection: Connection) -> list[Lost]:
+        """Takes commands from dead workers."""
+        cursor = await connection.execute(self._reap)
+        return [Lost._make(row) for row in await cursor.fetchall()]
+
+    async def raise_alerts(self, connection: Connection) -> list[Alert]:
+        """Raises an alert for each stuck or suspended saga that has none yet."""
+        cursor = await connection.execute(self._raise_alerts)
+        return [Alert._make(row) for row in await cursor.fetchall()]
+
+    async def purge(
+        self, connection: Connection, limit: int, after: UUID | None
+    ) -> tuple[int, UUID | None]:
+        """Removes one batch of old finished sagas: how many, and where the next batch begins."""
+        cursor = await connection.execute(self._purge, (limit, after))
+        row = await _one(cursor)
+        return row[0], row[1]
+
+
+async def _one(cursor: Any) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = await cursor.fetchone()
+    assert row is not None, "a function that returns one row returned none"
+    return row

@@ -1,0 +1,211 @@
+"""Brings a database's schema up to this program: migrations forward, functions and views as they are.
+
+Everything runs under one advisory lock, so that any number of migrators may start at once, and in one
+transaction, except pgqueuer's own tables, which that library converges itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from outbox.errors import SchemaError
+from outbox.store.connect import Connection
+from outbox.store.files import SqlFile, in_dependency_order, read_files
+from outbox.store.pgqueuer_schema import converge_pgqueuer, pgqueuer_install_sql
+from outbox.store.roles import grant_sql, roles_exist, roles_sql
+
+_BOOKS = """
+create table if not exists applied_file (
+    name text primary key, checksum text not null, applied_at timestamptz not null default now());
+comment on table applied_file is 'Which SQL files this schema was made from; kept by the migrator.';
+"""
+
+
+@dataclass
+class Plan:
+    """What a database lacks. ``unknown`` are migrations that this program does not know: the database
+    is ahead of it."""
+
+    migrations: list[SqlFile] = field(default_factory=list)
+    functions: list[SqlFile] = field(default_factory=list)
+    views: list[SqlFile] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is to be done."""
+        return not (self.migrations or self.functions or self.views)
+
+
+async def make_plan(connection: Connection, schema: str) -> Plan:
+    """Compares a database with the SQL files.
+
+    Raises:
+        SchemaError: a migration that was applied has changed since.
+    """
+    applied = await _applied(connection, schema)
+    migrations, functions = read_files("migrations"), read_files("functions")
+    views = in_dependency_order(read_files("views"))
+    for migration in migrations:
+        if applied.get(migration.name, migration.checksum) != migration.checksum:
+            raise SchemaError(
+                f"{migration.name}.sql was changed after it was applied to schema {schema}: "
+                "migrations are immutable, restore the file and write a new one"
+            )
+    plan = Plan(
+        migrations=[m for m in migrations if m.name not in applied],
+        functions=[f for f in functions if applied.get(f.name) != f.checksum],
+        unknown=sorted(
+            n
+            for n in applied
+            if n.startswith("migrations/") and n not in {m.name for m in migrations}
+        ),
+    )
+    gone = [n for n in applied if n.startswith("views/") and n not in {v.name for v in views}]
+    if plan.migrations or gone or any(applied.get(v.name) != v.checksum for v in views):
+        plan.views = views
+    return plan
+
+
+async def migrate(connection: Connection, schema: str, *, roles: bool = False) -> Plan:
+    """Applies what is missing and returns it. Safe to run again, and by many at once.
+
+    Args:
+        connection: in autocommit mode, with the right to create the schema.
+        schema: the schema's name.
+        roles: also create the roles ``<schema>_producer``, ``_worker``, ``_viewer``, ``_operator``.
+
+    Raises:
+        SchemaError: an applied migration has changed, or the database is ahead of this program.
+    """
+    lock = sql.SQL("select {}(hashtextextended({}, 0))")
+    key = sql.Literal(f"outbox migrate {schema}")
+    await connection.execute(lock.format(sql.SQL("pg_advisory_lock"), key))
+    try:
+        await connection.execute(
+            sql.SQL("create schema if not exists {}").format(sql.Identifier(schema))
+        )
+        async with connection.transaction():
+            await _set_search_path(connection, schema)
+            await connection.execute(_BOOKS)
+            plan = await make_plan(connection, schema)
+            if plan.unknown:
+                raise SchemaError(
+                    f"schema {schema} is ahead of this program (it has {', '.join(plan.unknown)}): "
+                    "install the newer release"
+                )
+            await _apply(connection, plan)
+        await converge_pgqueuer(connection, schema)
+        if roles:
+            await connection.execute(roles_sql(schema))
+        if await roles_exist(connection, schema):
+            await connection.execute(grant_sql(schema))
+    finally:
+        if not connection.broken:
+            await connection.execute(lock.format(sql.SQL("pg_advisory_unlock"), key))
+    return plan
+
+
+async def require_current(connection: Connection, schema: str) -> str | None:
+    """Checks that the database fits this program, as a worker does before it starts.
+
+    Returns:
+        A warning when the database is ahead, else None.
+
+    Raises:
+        SchemaError: the schema is missing or behind; the message names the command.
+    """
+    if not await _exists(connection, schema):
+        raise SchemaError(
+            f"schema {schema} is not installed in this database: run bin/saga migrate"
+        )
+    plan = await make_plan(connection, schema)
+    if plan.unknown:
+        return f"schema {schema} is ahead of this program: it has {', '.join(plan.unknown)}"
+    if not plan.is_empty:
+        missing = [f.name for f in (*plan.migrations, *plan.functions, *plan.views)]
+        raise SchemaError(
+            f"schema {schema} is behind this program (it lacks {', '.join(missing[:5])}"
+            f"{' …' if len(missing) > 5 else ''}): run bin/saga migrate"
+        )
+    return None
+
+
+def print_sql(schema: str) -> str:
+    """All statements of a fresh installation, for a person to read or to run with psql."""
+    parts = [
+        f"create schema if not exists {schema};",
+        f"set search_path to {schema}, pg_temp;",
+        "set check_function_bodies to off;",
+        _BOOKS.strip(),
+    ]
+    files = [*read_files("migrations"), *read_files("functions")]
+    files += in_dependency_order(read_files("views"))
+    for file in files:
+        parts.append(f"-- {file.name}.sql\n{file.text.rstrip()}")
+        parts.append(
+            f"insert into applied_file (name, checksum) values ('{file.name}', '{file.checksum}');"
+        )
+    parts.append(_LOCK_DOWN)
+    parts.append(pgqueuer_install_sql(schema))
+    return "\n\n".join(parts) + "\n"
+
+
+# A function is executable by everyone unless that is revoked; what may be called is granted by role.
+_LOCK_DOWN = "do $$ begin execute format('revoke all on all routines in schema %I from public', current_schema()); end $$;"
+
+
+async def _apply(connection: Connection, plan: Plan) -> None:
+    for migration in plan.migrations:
+        await _run(connection, migration)
+    for function in plan.functions:
+        await _run(connection, function)
+    if plan.views:
+        for view in reversed(plan.views):
+            await connection.execute(
+                sql.SQL("drop view if exists {} cascade").format(sql.Identifier(view.object_name))
+            )
+        for view in plan.views:
+            await _run(connection, view)
+    await connection.execute(_LOCK_DOWN)
+
+
+async def _run(connection: Connection, file: SqlFile) -> None:
+    try:
+        await connection.execute(file.text.encode())
+    except psycopg.Error as error:
+        raise SchemaError(f"{file.name}.sql failed: {error}") from error
+    await connection.execute(
+        "insert into applied_file (name, checksum) values (%s, %s) on conflict (name) "
+        "do update set checksum = excluded.checksum, applied_at = now()",
+        (file.name, file.checksum),
+    )
+
+
+async def _applied(connection: Connection, schema: str) -> dict[str, str]:
+    if not await _exists(connection, schema):
+        return {}
+    cursor = await connection.execute(
+        sql.SQL("select name, checksum from {}.applied_file").format(sql.Identifier(schema))
+    )
+    return dict(await cursor.fetchall())
+
+
+async def _exists(connection: Connection, schema: str) -> bool:
+    cursor = await connection.execute(
+        "select exists (select from pg_tables where schemaname = %s and tablename = 'applied_file')",
+        (schema,),
+    )
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
+async def _set_search_path(connection: Connection, schema: str) -> None:
+    await connection.execute(
+        "select set_config('search_path', quote_ident(%s) || ', pg_temp', true), "
+        "set_config('check_function_bodies', 'off', true)",
+        (schema,),
+    )

@@ -1,0 +1,78 @@
+"""The database roles and what each may do: the least it needs.
+
+A producer starts sagas and sees what became of its own starts, a worker runs them, a viewer reads the
+views, an operator acts on sagas. The functions are SECURITY DEFINER, so no role needs a table of ours.
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from outbox.store.connect import Connection
+
+_PRODUCER = ("start", "start_many")
+_WORKER = (
+    "register", "register_worker", "heartbeat", "deregister_worker", "doze", "claim", "advance",
+    "recall", "lock_held", "release", "held", "reap", "raise_alerts", "purge",
+)  # fmt: skip
+_OPERATOR = ("retry", "abort", "resolve", "audit")
+_VIEWS = ("overview", "timeline", "pending", "stuck", "manual_intervention")
+_PGQUEUER = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
+
+NAMES = ("producer", "worker", "viewer", "operator")
+
+
+def roles_sql(schema: str) -> sql.Composed:
+    """Creates the four roles (without login: grant them to your users) where they are missing."""
+    statements = [
+        sql.SQL(
+            "do $$ begin create role {role} nologin; exception when duplicate_object then null; end $$"
+        ).format(role=sql.Identifier(f"{schema}_{name}"))
+        for name in NAMES
+    ]
+    return sql.SQL("; ").join(statements)
+
+
+async def roles_exist(connection: Connection, schema: str) -> bool:
+    """Whether the roles of this schema were created."""
+    cursor = await connection.execute(
+        "select count(*) from pg_roles where rolname = any(%s)",
+        ([f"{schema}_{name}" for name in NAMES],),
+    )
+    row = await cursor.fetchone()
+    return row is not None and row[0] == len(NAMES)
+
+
+def grant_sql(schema: str) -> sql.Composed:
+    """Grants each role what it needs; safe to run again."""
+    statements: list[sql.Composable] = []
+
+    def grant(template: str, *names: str, to: tuple[str, ...]) -> None:
+        for role in to:
+            statements.append(
+                sql.SQL(template).format(
+                    *(sql.Identifier(schema, name) for name in names),
+                    schema=sql.Identifier(schema),
+                    role=sql.Identifier(f"{schema}_{role}"),
+                )
+            )
+
+    grant("grant usage on schema {schema} to {role}", to=NAMES)
+    # A function that a view calls is called as the view's reader.
+    grant("grant execute on routine {} to {role}", "clock", to=NAMES)
+    for functions, roles in (
+        (_PRODUCER, ("producer", "operator")),
+        (_WORKER, ("worker",)),
+        (_OPERATOR, ("operator",)),
+    ):
+        for function in functions:
+            grant("grant execute on routine {} to {role}", function, to=roles)
+    for view in _VIEWS:
+        grant("grant select on {} to {role}", view, to=("viewer", "operator", "worker"))
+    grant("grant select on {} to {role}", "applied_file", to=("worker", "operator", "viewer"))
+    grant("grant select on {} to {role}", "setting", to=("worker", "operator", "viewer"))
+    grant("grant update on {} to {role}", "setting", to=("operator",))
+    for table in _PGQUEUER:
+        grant("grant select, insert, update, delete on {} to {role}", table, to=("worker",))
+    grant("grant usage on all sequences in schema {schema} to {role}", to=("worker",))
+    return sql.SQL("; ").join(statements)

@@ -1,0 +1,64 @@
+"""Events of the engine: one place to observe from. Logging is one subscriber of them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Literal
+
+import structlog
+
+Level = Literal["debug", "info", "warning", "error"]
+Hook = Callable[[str, Level, dict[str, Any]], None]
+
+
+class Telemetry:
+    """Hands each event to the hooks: a name (``transition``), a level and its fields."""
+
+    def __init__(self, *hooks: Hook) -> None:
+        self.hooks = list(hooks)
+
+    def emit(self, event: str, level: Level = "info", /, **fields: Any) -> None:
+        """Tells every hook. An event about a saga carries saga_id, type, step and attempt."""
+        for hook in self.hooks:
+            hook(event, level, fields)
+
+
+def log_hook() -> Hook:
+    """The hook that writes events as log lines."""
+    logger = structlog.get_logger("outbox")
+
+    def write(event: str, level: Level, fields: dict[str, Any]) -> None:
+        getattr(logger, level)(event, **fields)
+
+    return write
+
+
+def configure_logging(level: Level, log_format: Literal["auto", "json", "console"]) -> None:
+    """Log lines on standard error, ours and those of the libraries: JSON, or for people."""
+    people = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    renderer: list[Any] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if people
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    )
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(logging.WARNING, logging.root.level))

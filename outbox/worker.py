@@ -1,0 +1,298 @@
+"""A worker: wires the engine's parts, runs them, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from uuid import UUID
+
+from outbox.definition.outcomes import Done
+from outbox.definition.registry import App, AppContext, describe_input, describe_steps
+from outbox.engine.advance import Advancer
+from outbox.engine.claim import Claimer
+from outbox.engine.execute import Executor, LateError
+from outbox.engine.hand import Hand, HeldCommand
+from outbox.engine.lease import Lease
+from outbox.engine.link import Link, clock
+from outbox.engine.transaction import Transactions
+from outbox.engine.wake import Wake
+from outbox.errors import DefinitionError, translated
+from outbox.relay.schedule import Schedules, check_cron
+from outbox.settings import Settings
+from outbox.store.connect import Connection, connect
+from outbox.store.functions import Functions
+from outbox.store.migrate import require_current
+from outbox.telemetry import Telemetry
+
+_LANES = 2
+
+
+class Worker:
+    """Runs the sagas of some apps until it is stopped.
+
+    Args:
+        apps: what to run; no two may have the same version of a saga type.
+        settings: how.
+        dsn: the database.
+        telemetry: where the events go.
+
+    Raises:
+        DefinitionError: two apps have the same version of a saga type.
+        ConfigurationError: a schedule is not a cron expression.
+    """
+
+    def __init__(
+        self, apps: Sequence[App], settings: Settings, dsn: str, telemetry: Telemetry
+    ) -> None:
+        self._apps = apps
+        self._settings = settings
+        self._dsn = dsn
+        self._telemetry = telemetry
+        self._functions = Functions(settings.schema_name)
+        self._sagas = {key: saga for app in apps for key, saga in app.sagas.items()}
+        if len(self._sagas) != sum(len(app.sagas) for app in apps):
+            raise DefinitionError("two apps have the same version of a saga type")
+        check_cron("OUTBOX_ALERT_SCHEDULE", settings.alert_schedule)
+        check_cron("OUTBOX_RETENTION_SCHEDULE", settings.retention_schedule)
+        self._stop = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.ready = asyncio.Event()
+
+    def stop(self) -> None:
+        """Asks for an orderly end: claim no more, finish what runs, release the rest."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Runs until ``stop``; the grace period included.
+
+        Raises:
+            SchemaError: the database is not migrated, or behind.
+            DefinitionError: a definition clashes with the registered one.
+            psycopg.OperationalError: the database cannot be reached at the start.
+        """
+        async with await connect(self._dsn, prepared_statements=False) as connection:
+            if warning := await require_current(connection, self._settings.schema_name):
+                self._telemetry.emit("schema_ahead", "warning", message=warning)
+            await register(connection, self._functions, self._apps)
+        async with AsyncExitStack() as stack:
+            resources: list[object] = []
+            context = AppContext(dsn=self._dsn, schema=self._settings.schema_name)
+            for app in self._apps:
+                resources.extend(await stack.enter_async_context(app.lifespan(context)))
+            await self._serve(resources)
+
+    async def _serve(self, resources: Iterable[object]) -> None:
+        settings = self._settings
+        async with self._links() as link:
+            self._hand = Hand(self._sagas, settings.concurrency, settings.type_concurrency)
+            self._lease = Lease(
+                link("lease"),
+                self._functions,
+                self._telemetry,
+                lease=settings.lease,
+                types=self._hand.types,
+                check_held=lambda: claimer.check_held(),
+            )
+            self._release_link = link("release")
+            self._executor = Executor(
+                self._lease, self._telemetry, resources=resources, threads=settings.threads
+            )
+            self._advancer = Advancer(
+                link("advance"), self._functions, self._lease, self._telemetry
+            )
+            self._transactions = Transactions(
+                [link("transaction") for _ in range(_LANES)],
+                self._functions,
+                self._lease,
+                self._executor,
+                self._advancer,
+            )
+            listen_dsn = settings.listen_dsn
+            wake = Wake(
+                link("listen", listen_dsn.get_secret_value() if listen_dsn else None),
+                self._functions.wake_channel,
+            )
+            claimer = Claimer(
+                link("claim"),
+                self._functions,
+                self._lease,
+                self._hand,
+                wake,
+                self._telemetry,
+                begin=self._begin,
+                poll=settings.poll,
+            )
+            schedules = Schedules(
+                self._dsn,
+                self._functions,
+                self._telemetry,
+                alerts=settings.alert_schedule,
+                retention=settings.retention_schedule,
+            )
+            await self._lease.register()
+            claiming = asyncio.create_task(claimer.run(), name="claim")
+            transactions = asyncio.create_task(self._transactions.serve(), name="transactions")
+            always = [
+                asyncio.create_task(self._lease.keep(), name="lease"),
+                asyncio.create_task(self._lease.sweep(link("reap")), name="reap"),
+                asyncio.create_task(wake.listen(), name="listen"),
+                asyncio.create_task(self._advancer.run(), name="advance"),
+                asyncio.create_task(schedules.run(), name="schedules"),
+            ]
+            self.ready.set()
+            try:
+                await self._until_stopped([claiming, transactions, *always])
+                await cancel(claiming)
+                await self._finish()
+                await cancel(transactions)
+                await self._lease.leave()
+            finally:
+                await cancel(claiming, transactions, *always, *self._tasks)
+                self._executor.close()
+
+    async def _until_stopped(self, parts: Sequence[asyncio.Task[None]]) -> None:
+        """Returns when asked to stop, or when too many threads are stuck; a part that ends before is
+        a bug, and raised."""
+        stopped = asyncio.create_task(self._stop.wait())
+        exhausted = asyncio.create_task(self._executor.exhausted.wait())
+        done, _ = await asyncio.wait(
+            [stopped, exhausted, *parts], return_when=asyncio.FIRST_COMPLETED
+        )
+        if exhausted in done:
+            self._telemetry.emit(
+                "worker_exhausted",
+                "error",
+                message="too many handlers outlived their timeout in threads that cannot be "
+                "cancelled: this worker drains and exits, so that it can be started afresh",
+            )
+        await cancel(stopped, exhausted)
+        for part in parts:
+            if part in done:
+                part.result()
+
+    async def _finish(self) -> None:
+        """Lets what runs finish within the grace period; then cancels it, and commits that."""
+        self._advancer.keep = False
+        self._telemetry.emit("worker_stopping", in_hand=len(self._hand))
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=self._settings.shutdown_grace)
+        self._executor.shutting_down = True
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=self._settings.lease)
+
+    def _begin(self, held: HeldCommand) -> None:
+        task = asyncio.create_task(self._follow(held))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._telemetry.emit("internal_error", "error", error=repr(error), exc_info=error)
+
+    async def _follow(self, first: HeldCommand) -> None:
+        """Runs a saga's commands one after the other, as long as it stays in this worker's hand."""
+        held: HeldCommand | None = first
+        try:
+            while held is not None:
+                self._hand.take(held)
+                held = await self._step(held)
+        finally:
+            self._hand.drop(first.command)
+
+    async def _step(self, held: HeldCommand) -> HeldCommand | None:
+        """One command; the saga's next, if this worker keeps it."""
+        if self._advancer.keep is False:
+            await self._release(held.command, held.fence)
+            return None
+        began = clock()
+        try:
+            if held.runnable.transactional:
+                answer, attempt = await self._transactions.run(held)
+            else:
+                attempt = await self._executor.execute(held)
+                answer = await self._advancer.advance(attempt)
+        except LateError:
+            await self._release(held.command, held.fence)
+            return None
+        if answer is None or answer.fence is None:
+            return None
+        if attempt is None:
+            # Committed, but its answer was lost, and with it the result: the claim reads it anew.
+            await self._release(held.command, answer.fence)
+            return None
+        if held.kind == "action" and isinstance(attempt.outcome, Done):
+            held.shared.results[held.step.name] = attempt.value
+        return held.followed_by(
+            answer, began + self._lease.hold.total_seconds(), attempt.error
+        )
+
+    async def _release(self, command: UUID, fence: int) -> None:
+        worker = self._lease.worker
+        await self._release_link.run(
+            lambda c: self._functions.release(c, worker, [(command, fence)])
+        )
+
+    @asynccontextmanager
+    async def _links(self) -> AsyncIterator[_MakeLink]:
+        maker = _MakeLink(self._dsn, self._settings, self._telemetry)
+        try:
+            yield maker
+        finally:
+            await maker.close()
+
+
+class _MakeLink:
+    """Makes the engine's connections, and closes them all."""
+
+    def __init__(self, dsn: str, settings: Settings, telemetry: Telemetry) -> None:
+        self._dsn = dsn
+        self._settings = settings
+        self._telemetry = telemetry
+        self._made: list[Link] = []
+
+    def __call__(self, name: str, dsn: str | None = None) -> Link:
+        link = Link(
+            dsn or self._dsn,
+            name=f"outbox {name}",
+            prepared_statements=self._settings.prepared_statements,
+            telemetry=self._telemetry,
+        )
+        self._made.append(link)
+        return link
+
+    async def close(self) -> None:
+        for link in self._made:
+            await link.drop()
+
+
+async def register(
+    connection: Connection, functions: Functions, apps: Sequence[App]
+) -> dict[tuple[str, int], str]:
+    """Registers the definitions of apps: for each (type, version) ``registered``, ``updated`` or
+    ``unchanged``.
+
+    Raises:
+        DefinitionError: a definition has other steps than the registered one, whose sagas live.
+    """
+    done = {}
+    for app in apps:
+        for (type_, version), saga in app.sagas.items():
+            with translated():
+                done[type_, version] = await functions.register(
+                    connection, type_, version, describe_steps(saga), describe_input(saga)
+                )
+    return done
+
+
+async def cancel(*tasks: asyncio.Task[None] | asyncio.Task[bool]) -> None:
+    """Cancels tasks and waits for their ends."""
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
