@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,9 +81,15 @@ def main() -> None:
         help="how far search is behind (default: %(default)s)",
     )
     options = parser.parse_args()
-    listener = socket.create_server((options.host, options.port), backlog=512)
+    try:
+        listener = socket.create_server((options.host, options.port), backlog=512)
+    except OSError as error:
+        parser.error(f"cannot listen on {options.host} port {options.port}: {error.strerror}")
     url = f"http://{options.host}:{listener.getsockname()[1]}"
-    store = Store(options.store, options.key_ttl)
+    try:
+        store = Store(options.store, options.key_ttl)
+    except sqlite3.DatabaseError as error:
+        parser.error(f"{options.store} cannot be used as a store ({error}); name another file")
     config = uvicorn.Config(
         application.build(store, slow=options.slow, search_lag=options.search_lag),
         http=AbortableProtocol,
