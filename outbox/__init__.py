@@ -1,20 +1,30 @@
 """Sagas on Postgres: each state transition and its next command in one commit, and no broker."""
 
+from outbox.client import Client, SagaStatus, Started
 from outbox.definition.command import Command
 from outbox.definition.outcomes import Rejected, RetryAfter
 from outbox.definition.registry import App, AppContext
 from outbox.definition.retry import Retry
 from outbox.definition.saga import Saga, Step
 from outbox.errors import OutboxError
+from outbox.operator import Operator
+from outbox.settings import Settings
+from outbox.store.database import database
 
 __all__ = [
     "App",
     "AppContext",
+    "Client",
     "Command",
+    "Operator",
     "OutboxError",
     "Rejected",
     "Retry",
     "RetryAfter",
     "Saga",
+    "SagaStatus",
+    "Settings",
+    "Started",
     "Step",
+    "database",
 ]

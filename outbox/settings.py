@@ -14,8 +14,8 @@ SchemaName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,39}$")]
 
 
 class Settings(BaseSettings):
-    """Everything that a process of ours can be told. What holds for the whole installation is in the
-    database instead, in the table ``setting``."""
+    """Everything that a process of ours can be told. What holds for the whole installation is in
+    the database instead, in the table ``setting``."""
 
     model_config = SettingsConfigDict(
         env_prefix="OUTBOX_", env_file=".env", extra="ignore", frozen=True
@@ -70,7 +70,8 @@ def load_settings(**overrides: object) -> Settings:
     """The settings of this process: arguments, then environment, then ``.env``, then defaults.
 
     Raises:
-        ConfigurationError: a value is impossible; the message names the variable, not the value of a
+        ConfigurationError: a value is impossible; the message names the variable, not the value of
+        a
             secret.
     """
     try:

@@ -153,8 +153,8 @@ class Worker:
                 self._executor.close()
 
     async def _until_stopped(self, parts: Sequence[asyncio.Task[None]]) -> None:
-        """Returns when asked to stop, or when too many threads are stuck; a part that ends before is
-        a bug, and raised."""
+        """Returns when asked to stop, or when too many threads are stuck; a part that ends before
+        is a bug, and raised."""
         stopped = asyncio.create_task(self._stop.wait())
         exhausted = asyncio.create_task(self._executor.exhausted.wait())
         done, _ = await asyncio.wait(
@@ -227,9 +227,7 @@ class Worker:
             return None
         if held.kind == "action" and isinstance(attempt.outcome, Done):
             held.shared.results[held.step.name] = attempt.value
-        return held.followed_by(
-            answer, began + self._lease.hold.total_seconds(), attempt.error
-        )
+        return held.followed_by(answer, began + self._lease.hold.total_seconds(), attempt.error)
 
     async def _release(self, command: UUID, fence: int) -> None:
         worker = self._lease.worker

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar, get_type_hints
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints, overload
 
 import orjson
+from psycopg import AsyncConnection
 from pydantic import BaseModel, TypeAdapter
 
+from outbox.definition.command import Command
 from outbox.definition.retry import Retry
 from outbox.errors import DefinitionError
 
@@ -138,6 +140,20 @@ class Step(Runnable, Generic[I, R]):
         return declare
 
 
+class StepDecorator(Protocol[I]):
+    """What ``Saga.step(…)`` returns: it makes a step of an async or plain handler, which takes the
+    command and, of a transactional step, the transaction's connection."""
+
+    @overload
+    def __call__(self, handler: Callable[[Command[I]], Coroutine[Any, Any, R]]) -> Step[I, R]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[[Command[I], AsyncConnection[Any]], Coroutine[Any, Any, R]]
+    ) -> Step[I, R]: ...
+    @overload
+    def __call__(self, handler: Callable[[Command[I]], R]) -> Step[I, R]: ...
+
+
 class Saga(Generic[I]):
     """A saga type, one version of it.
 
@@ -177,7 +193,7 @@ class Saga(Generic[I]):
         transactional: bool = False,
         pivot: bool = False,
         nothing_to_undo: str | None = None,
-    ) -> Callable[[Callable[..., Awaitable[R]] | Callable[..., R]], Step[I, R]]:
+    ) -> StepDecorator[I]:
         """Adds the decorated handler as the next step.
 
         Args:
@@ -195,7 +211,7 @@ class Saga(Generic[I]):
             DefinitionError: two steps have one name, two are pivots, or an argument is impossible.
         """
 
-        def declare(handler: Callable[..., Any]) -> Step[I, R]:
+        def declare(handler: Callable[..., Any]) -> Step[I, Any]:
             step_name = name or handler.__name__
             owner = f'step "{step_name}" of saga type "{self.type}"'
             if not _NAME.fullmatch(step_name):
@@ -208,7 +224,7 @@ class Saga(Generic[I]):
                 )
             if nothing_to_undo is not None and not nothing_to_undo.strip():
                 raise DefinitionError(f"{owner}: nothing_to_undo must say why")
-            step: Step[I, R] = Step(
+            step: Step[I, Any] = Step(
                 step_name,
                 handler,
                 owner=owner,
@@ -222,7 +238,7 @@ class Saga(Generic[I]):
             self.steps.append(step)
             return step
 
-        return declare
+        return cast(StepDecorator[I], declare)
 
     def check(self) -> None:
         """Refuses what can only be seen once all steps are declared.
@@ -238,8 +254,8 @@ class Saga(Generic[I]):
                 return
             if step.undo is None and step.nothing_to_undo is None:
                 raise DefinitionError(
-                    f"{step.owner} is before the pivot and cannot be undone: give it a compensation "
-                    f'(@{step.name}.compensation()), or say nothing_to_undo="why"'
+                    f"{step.owner} is before the pivot and cannot be undone: give it a "
+                    f"compensation (@{step.name}.compensation()), or say nothing_to_undo='why'"
                 )
 
     def find_step(self, name: str) -> Step[I, Any]:

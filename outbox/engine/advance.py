@@ -1,4 +1,5 @@
-"""Group commit: while one advance is in flight, finished outcomes queue up; the next takes them all."""
+"""Group commit: while one advance is in flight, finished outcomes queue up; the next takes them
+all."""
 
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ from collections.abc import Sequence
 import orjson
 import psycopg
 
+from outbox.definition.outcomes import Done, Retried, storable
 from outbox.engine.execute import Attempt
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
 from outbox.engine.link import Link
 from outbox.store.connect import Connection
 from outbox.store.functions import Answer, Functions, Report
-from outbox.definition.outcomes import Done, Retried, storable
 from outbox.telemetry import Telemetry
 
 _LARGEST_BATCH = 1000

@@ -18,9 +18,9 @@ from outbox.store.functions import Answer, Claimed
 class HeldCommand:
     """A command that this worker holds, with what it needs to run it.
 
-    ``begin_before`` is an instant of ``link.clock()``: once it has passed, the attempt could overrun
-    the deadline in its row, so it must not begin. ``shared`` is what a saga keeps from step to step
-    while it stays in this worker's hand: its validated input and its results.
+    ``begin_before`` is an instant of ``link.clock()``: once it has passed, the attempt could
+    overrun the deadline in its row, so it must not begin. ``shared`` is what a saga keeps from
+    step to step while it stays in this worker's hand: its validated input and its results.
     """
 
     command: UUID
@@ -185,8 +185,8 @@ class Hand:
             self.changed.set()
 
     def wanted(self) -> list[tuple[str, int, int]]:
-        """How many commands to claim, as (type, version, limit): what is free, shared out evenly; the
-        types take turns in being first, for when there is less than one for each."""
+        """How many commands to claim, as (type, version, limit): what is free, shared out evenly;
+        the types take turns in being first, for when there is less than one for each."""
         free = self._concurrency - len(self._held)
         self._turn += 1
         start = self._turn % len(self.types)

@@ -1,9 +1,9 @@
 """Transactional steps: the handler's writes and its transition in one commit.
 
 Those that wait while one transaction is under way share the next, one after the other, so that they
-share a commit as well. Any failure rolls the whole group back; those before the offender then commit on
-their own, the offender's outcome is committed as that of a failed attempt, and the others go on
-together. So a handler may run more than once before its one commit.
+share a commit as well. Any failure rolls the whole group back; those before the offender then
+commit on their own, the offender's outcome is committed as that of a failed attempt, and the
+others go on together. So a handler may run more than once before its one commit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _LARGEST_GROUP = 100
 _LONGEST_TRANSACTION = 0.5
 _PATIENCE_MARGIN = 5.0
 
-# What became of a member: an answer, None when it is no longer this worker's, or that it was too late.
+# What became of a member: an answer, None when it is no longer this worker's, or that it was too
+# late.
 End = Answer | None | LateError
 
 
@@ -123,8 +124,9 @@ class Transactions:
     async def _commit(
         self, connection: Connection, group: Sequence[HeldCommand]
     ) -> list[tuple[End, Attempt | None]]:
-        """Locks, runs the handlers and advances, in one transaction. Answers fewer than the group has
-        when the handlers took long: row locks are not to be kept waiting for the last of them."""
+        """Locks, runs the handlers and advances, in one transaction. Answers fewer than the group
+        has when the handlers took long: row locks are not to be kept waiting for the last of
+        them."""
         began = clock()
         patience = timedelta(
             seconds=max(held.runnable.timeout for held in group) + _PATIENCE_MARGIN
@@ -159,7 +161,7 @@ class Transactions:
         return [
             (self._advancer.tell(attempts[place], by_command[held.command]), attempts[place])
             if place in attempts
-            else (await self._fenced(held), None)
+            else self._fenced(held)
             for place, held in enumerate(group)
         ]
 
@@ -193,10 +195,11 @@ class Transactions:
             if answer.verdict == "open":
                 ends.append(again[held.command])
             elif answer.verdict == "fenced":
-                ends.append((await self._fenced(held), None))
+                ends.append(self._fenced(held))
             else:
                 ends.append((answer, None))
         return ends
 
-    async def _fenced(self, held: HeldCommand) -> None:
+    def _fenced(self, held: HeldCommand) -> tuple[End, Attempt | None]:
         self._advancer.tell_refused(held)
+        return None, None

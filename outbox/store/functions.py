@@ -38,8 +38,8 @@ class Claimed(NamedTuple):
 class Answer(NamedTuple):
     """What became of one outcome, as ``advance`` and ``recall`` return it.
 
-    ``verdict`` is ``applied``, ``replayed``, ``fenced`` or (``recall`` only) ``open``. Where ``fence``
-    is not None, the worker holds the command described by the fields from ``kind`` on.
+    ``verdict`` is ``applied``, ``replayed``, ``fenced`` or (``recall`` only) ``open``. Where
+    ``fence`` is not None, the worker holds the command described by the fields from ``kind`` on.
     """
 
     command: UUID
@@ -161,7 +161,8 @@ class Functions:
     async def doze(
         self, connection: Connection, worker: UUID, types: Sequence[tuple[str, int]]
     ) -> timedelta | None:
-        """Marks the worker idle: the time until its next command is due; None: not now, look soon."""
+        """Marks the worker idle: the time until its next command is due; None: not now, look
+        soon."""
         cursor = await connection.execute(
             self._doze, (worker, [t for t, _ in types], [v for _, v in types])
         )

@@ -51,8 +51,9 @@ def pgqueuer_install_sql(schema: str) -> str:
 
 
 async def converge_pgqueuer(connection: Connection, schema: str) -> int:
-    """Installs or upgrades pgqueuer's tables; returns how many statements that took. Must run outside
-    a transaction: a value added to an enum cannot be used in the transaction that added it."""
+    """Installs or upgrades pgqueuer's tables; returns how many statements that took. Must run
+    outside a transaction: a value added to an enum cannot be used in the transaction that added
+    it."""
     queries = pgqueuer_queries(connection, schema)
     if not await queries.schema_is_installed():
         await connection.execute(pgqueuer_install_sql(schema).encode())

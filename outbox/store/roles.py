@@ -1,7 +1,8 @@
 """The database roles and what each may do: the least it needs.
 
-A producer starts sagas and sees what became of its own starts, a worker runs them, a viewer reads the
-views, an operator acts on sagas. The functions are SECURITY DEFINER, so no role needs a table of ours.
+A producer starts sagas and sees what became of its own starts, a worker runs them, a viewer reads
+the views, an operator acts on sagas. The functions are SECURITY DEFINER, so no role needs a table
+of ours.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def roles_sql(schema: str) -> sql.Composed:
     """Creates the four roles (without login: grant them to your users) where they are missing."""
     statements = [
         sql.SQL(
-            "do $$ begin create role {role} nologin; exception when duplicate_object then null; end $$"
+            "do $$ begin create role {role} nologin; "
+            "exception when duplicate_object then null; end $$"
         ).format(role=sql.Identifier(f"{schema}_{name}"))
         for name in NAMES
     ]

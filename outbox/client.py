@@ -1,0 +1,296 @@
+"""Starting sagas, and asking what became of them, on a connection that the caller holds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, overload
+from uuid import UUID
+
+import orjson
+from psycopg import AsyncConnection, Connection
+from pydantic import BaseModel, ValidationError
+
+from outbox.definition.saga import Saga
+from outbox.errors import InputError, NotFoundError
+from outbox.store.functions import call
+from outbox.store.perform import Either, Rows, perform
+
+Input = BaseModel | Mapping[str, Any]
+
+_FIRST_POLL, _LONGEST_POLL = 0.02, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A saga that was started; ``created`` is False when its key had been used already."""
+
+    id: UUID
+    key: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SagaStatus:
+    """Where a saga stands. ``output`` and ``error`` are JSON; ``reason`` says why it is
+    suspended."""
+
+    id: UUID
+    type: str
+    version: int
+    key: str
+    status: str
+    state: str
+    step: str | None
+    seq: int | None
+    reason: str | None
+    output: Any
+    error: Any
+    created_at: datetime
+    ended_at: datetime | None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no worker will move it on: it has ended, or waits for a person."""
+        return self.status in ("COMPLETED", "FAILED", "SUSPENDED")
+
+
+class Client:
+    """Starts sagas and finds them, in one schema.
+
+    Every method takes a psycopg connection, sync or async, and works in its transaction: what a
+    method returns for a sync connection it returns as an awaitable for an async one. An error
+    aborts that transaction, as any error of a statement does.
+    """
+
+    def __init__(self, schema: str = "saga") -> None:
+        self._start = call(
+            schema, "select * from {}.start_many(%s, %s::text[]::jsonb[], %s::text[], %s, %s)"
+        )
+        columns = (
+            "saga_id, type, version, key, status, state, step, seq, reason, output, error, "
+            "created_at, ended_at"
+        )
+        self._status = call(
+            schema,
+            f"select {columns} from {{}}.overview where saga_id = %s",  # noqa: S608
+        )
+        self._find = call(
+            schema,
+            f"select {columns} from {{}}.overview where type = %s and key = %s",  # noqa: S608
+        )
+
+    @overload
+    def start(
+        self,
+        connection: Connection[Any],
+        saga: Saga[Any] | str,
+        input: Input,
+        *,
+        key: str | None = None,
+        due_at: datetime | None = None,
+    ) -> Started: ...
+
+    @overload
+    def start(
+        self,
+        connection: AsyncConnection[Any],
+        saga: Saga[Any] | str,
+        input: Input,
+        *,
+        key: str | None = None,
+        due_at: datetime | None = None,
+    ) -> Awaitable[Started]: ...
+
+    def start(
+        self,
+        connection: Either,
+        saga: Saga[Any] | str,
+        input: Input,
+        *,
+        key: str | None = None,
+        due_at: datetime | None = None,
+    ) -> Started | Awaitable[Started]:
+        """Starts a saga, or finds the one with this key, in the caller's transaction.
+
+        Args:
+            saga: the saga, or the name of its type; then its newest registered version is started.
+            input: an instance of its model, or what that model is made from.
+            key: names this business transaction among all of its type; default the saga's id, so
+            that
+                every call starts another.
+            due_at: not to be run before.
+
+        Raises:
+            InputError: the input is not what the saga accepts.
+            UnknownTypeError: the type, or this version of it, is not registered.
+            KeyConflictError: the key names a saga with another input.
+        """
+        parameters = self._parameters(saga, [(key, input)], due_at)
+        return perform(connection, self._start, parameters, lambda rows: _started(rows)[0])
+
+    @overload
+    def start_many(
+        self,
+        connection: Connection[Any],
+        saga: Saga[Any] | str,
+        sagas: Iterable[tuple[str | None, Input]],
+        *,
+        due_at: datetime | None = None,
+    ) -> list[Started]: ...
+
+    @overload
+    def start_many(
+        self,
+        connection: AsyncConnection[Any],
+        saga: Saga[Any] | str,
+        sagas: Iterable[tuple[str | None, Input]],
+        *,
+        due_at: datetime | None = None,
+    ) -> Awaitable[list[Started]]: ...
+
+    def start_many(
+        self,
+        connection: Either,
+        saga: Saga[Any] | str,
+        sagas: Iterable[tuple[str | None, Input]],
+        *,
+        due_at: datetime | None = None,
+    ) -> list[Started] | Awaitable[list[Started]]:
+        """As ``start``, for many (key, input) pairs in one statement: all of them, or none."""
+        return perform(connection, self._start, self._parameters(saga, sagas, due_at), _started)
+
+    @overload
+    def status(self, connection: Connection[Any], saga_id: UUID) -> SagaStatus: ...
+
+    @overload
+    def status(self, connection: AsyncConnection[Any], saga_id: UUID) -> Awaitable[SagaStatus]: ...
+
+    def status(self, connection: Either, saga_id: UUID) -> SagaStatus | Awaitable[SagaStatus]:
+        """Where a saga stands.
+
+        Raises:
+            NotFoundError: no saga has this id.
+        """
+
+        def parse(rows: Rows) -> SagaStatus:
+            if not rows:
+                raise NotFoundError(f"no saga has the id {saga_id}")
+            return SagaStatus(*rows[0])
+
+        return perform(connection, self._status, (saga_id,), parse)
+
+    @overload
+    def find(self, connection: Connection[Any], type: str, key: str) -> SagaStatus | None: ...
+
+    @overload
+    def find(
+        self, connection: AsyncConnection[Any], type: str, key: str
+    ) -> Awaitable[SagaStatus | None]: ...
+
+    def find(
+        self, connection: Either, type: str, key: str
+    ) -> SagaStatus | Awaitable[SagaStatus | None] | None:
+        """The saga of this type with this key, or None."""
+        return perform(
+            connection,
+            self._find,
+            (type, key),
+            lambda rows: SagaStatus(*rows[0]) if rows else None,
+        )
+
+    @overload
+    def wait(
+        self, connection: Connection[Any], saga_id: UUID, *, timeout: float = 60.0
+    ) -> SagaStatus: ...
+
+    @overload
+    def wait(
+        self, connection: AsyncConnection[Any], saga_id: UUID, *, timeout: float = 60.0
+    ) -> Awaitable[SagaStatus]: ...
+
+    def wait(
+        self, connection: Either, saga_id: UUID, *, timeout: float = 60.0
+    ) -> SagaStatus | Awaitable[SagaStatus]:
+        """Waits until a saga has ended or is suspended. Not in the transaction that starts it,
+        which no worker sees before its commit.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            TimeoutError: it still runs.
+            NotFoundError: no saga has this id.
+        """
+        if isinstance(connection, AsyncConnection):
+            return self._wait_async(connection, saga_id, timeout)
+        end, pause = time.monotonic() + timeout, _FIRST_POLL
+        while not (status := self.status(connection, saga_id)).is_settled:
+            _check_time(status, end, timeout)
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL)
+        return status
+
+    async def _wait_async(
+        self, connection: AsyncConnection[Any], saga_id: UUID, timeout: float
+    ) -> SagaStatus:
+        end, pause = time.monotonic() + timeout, _FIRST_POLL
+        while not (status := await self.status(connection, saga_id)).is_settled:
+            _check_time(status, end, timeout)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL)
+        return status
+
+    def _parameters(
+        self,
+        saga: Saga[Any] | str,
+        sagas: Iterable[tuple[str | None, Input]],
+        due_at: datetime | None,
+    ) -> tuple[Any, ...]:
+        pairs = [(key, dump_input(saga, input)) for key, input in sagas]
+        for key, _ in pairs:
+            if key is not None and "\x00" in key:
+                raise InputError(f"the key {key!r} contains a NUL character")
+        type_, version = (saga.type, saga.version) if isinstance(saga, Saga) else (saga, None)
+        return (type_, [i for _, i in pairs], [k for k, _ in pairs], version, due_at)
+
+
+def dump_input(saga: Saga[Any] | str, input: Input) -> str:
+    """An input as JSON text, checked against the saga's model where the saga is given.
+
+    Raises:
+        InputError: it is not what the model accepts, or cannot be stored as JSON.
+    """
+    try:
+        if isinstance(saga, Saga):
+            model = saga.input.model_validate(input)
+            plain: Any = model.model_dump(mode="json")
+        else:
+            plain = input.model_dump(mode="json") if isinstance(input, BaseModel) else dict(input)
+        text = orjson.dumps(plain).decode()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, p['loc'])) or 'input'}: {p['msg']} (got {p['input']!r:.60})"
+            for p in error.errors()
+        )
+        name = saga.type if isinstance(saga, Saga) else saga
+        raise InputError(f'invalid input for saga type "{name}": {problems}') from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the input cannot be stored as JSON: {error}") from None
+    if "\\u0000" in text and "\x00" in str(plain):
+        raise InputError("the input contains a NUL character, which Postgres cannot store")
+    return text
+
+
+def _started(rows: Rows) -> list[Started]:
+    return [Started(*row) for row in rows]
+
+
+def _check_time(status: SagaStatus, end: float, timeout: float) -> None:
+    if time.monotonic() >= end:
+        raise TimeoutError(
+            f"saga {status.id} is still {status.status} after {timeout:g} s, at step {status.step}"
+        )
