@@ -267,7 +267,8 @@ def dump_input(saga: Saga[Any] | str, input: Input) -> str:
     try:
         if isinstance(saga, Saga):
             model = saga.input.model_validate(input)
-            plain: Any = model.model_dump(mode="json")
+            # Without defaults, so that the same input from SQL or from Python is the same input.
+            plain: Any = model.model_dump(mode="json", exclude_unset=True)
         else:
             plain = input.model_dump(mode="json") if isinstance(input, BaseModel) else dict(input)
         text = orjson.dumps(plain).decode()

@@ -32,6 +32,11 @@ class Settings(BaseSettings):
     schema_name: SchemaName = Field(
         "saga", alias="OUTBOX_SCHEMA", description="The schema that holds everything of ours."
     )
+    apps: str = Field(
+        "steps.payment:app",
+        description="What bin/worker and bin/saga know of when no module:app is named; "
+        "comma-separated.",
+    )
     directory: Path = Field(Path(".outbox"), description="Where the embedded server lives.")
     prepared_statements: bool = Field(
         True, description="False behind a PgBouncer in transaction mode older than 1.21."

