@@ -10,6 +10,7 @@ import orjson
 from rich.table import Table
 from rich.text import Text
 
+_WRAPPED = {"what", "error", "reason", "detail", "violated"}
 _STYLES = {
     "COMPLETED": "green",
     "FAILED": "red",
@@ -27,7 +28,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
     """A table of values; text is never taken for markup."""
     made = Table(title=title, title_justify="left", box=None, header_style="dim", pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=column not in _WRAPPED)
     for row in rows:
         made.add_row(*(cell(value) for value in row))
     return made

@@ -40,7 +40,8 @@ SagaId = Annotated[str, typer.Argument(metavar="ID", help="A saga's id, or its k
 
 Work = Callable[[Connection], Awaitable[int]]
 
-out = Console(highlight=False)
+# A file or a pipe has no width of its own: wide enough for a table.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False)
 
 

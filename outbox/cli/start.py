@@ -20,6 +20,7 @@ from outbox.definition.saga import Saga
 from outbox.errors import ConfigurationError, InputError
 from outbox.settings import Settings
 from outbox.store.connect import Connection
+from outbox.store.functions import call
 
 Apps = Annotated[
     list[str] | None,
@@ -119,12 +120,21 @@ async def _start_file(
     kind = file_format or ("csv" if file.lower().endswith(".csv") else "jsonl")
     if kind not in ("csv", "jsonl"):
         raise ConfigurationError(f"--format is jsonl or csv, not {kind!r}")
-    fields = saga.input.model_json_schema().get("properties", {}) if isinstance(saga, Saga) else {}
+    fields = await _input_fields(connection, settings, type_)
     summary = Summary()
     with _open(file) as source:
         lines = read_lines(source, is_csv=kind == "csv", fields=fields)
         await start_lines(connection, client, saga, _with_progress(lines, file), summary)
     return summary
+
+
+async def _input_fields(connection: Connection, settings: Settings, type_: str) -> dict[str, Any]:
+    """The properties of the registered input's JSON schema."""
+    statement = call(settings.schema_name, "select {}.input_schema(%s)")
+    row = await (await connection.execute(statement, (type_,))).fetchone()
+    schema: dict[str, Any] = (row[0] if row else None) or {}
+    properties: dict[str, Any] = schema.get("properties", {})
+    return properties
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from outbox.store.connect import Connection
 
-_PRODUCER = ("start", "start_many")
+_PRODUCER = ("start", "start_many", "input_schema")
 _WORKER = (
     "register", "register_worker", "heartbeat", "deregister_worker", "doze", "claim", "advance",
     "recall", "lock_held", "release", "held", "reap", "raise_alerts", "purge",

@@ -115,6 +115,7 @@ begin
             case
                 when d.outcome in ('retry', 'in_doubt', 'rejected') and d.ended and d.kind = 'action'
                     then case when d.doubt is null then 'rejected' else 'in_doubt' end
+                when d.outcome = 'in_doubt' and d.transactional then 'retry'
                 else d.outcome
             end as final_outcome
         from decided d

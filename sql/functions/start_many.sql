@@ -50,8 +50,8 @@ begin
     order by g.place limit 1;
     if found then
         raise exception 'invalid input for saga type "%"%: %', p_type,
-            coalesce(format(' (key "%s")', left(v_bad.key, 80)), ''), v_bad.problem
-            using errcode = 'SG002', hint = 'The input''s JSON schema: select input_schema from definition.';
+            coalesce(' (key "' || left(v_bad.key, 80) || '")', ''), v_bad.problem
+            using errcode = 'SG002', hint = format('Its JSON schema: select input_schema(%L).', p_type);
     end if;
 
     perform pg_advisory_xact_lock_shared(doze_key());
