@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from outbox.store.embedded import EmbeddedServer
+from tests.fixtures import schema as schema
 from tests.postgres.pgbouncer import PgBouncer, find_pgbouncer
 from tests.postgres.proxy import CommitDroppingProxy
 from tests.postgres.servers import (
