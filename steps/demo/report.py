@@ -59,9 +59,10 @@ def show(
     console.print()
     console.print(_table(payments, facts, mismatches))
     console.print(
-        "All payments start at once, so most of their latency is the queue. The slowest met\n"
-        "timeouts in every attempt, and are undone only when no effect can land any more.",
+        "All payments start at once, so latency is mostly the queue. The slowest met\n"
+        "timeouts in every attempt, and are undone when no effect can land any more.",
         style="dim",
+        soft_wrap=True,
     )
     _say_verdict(console, len(payments), facts, mismatches)
 
@@ -116,9 +117,10 @@ def _say_verdict(
         _list(console, [str(mismatch) for mismatch in mismatches])
     else:
         console.print(
-            f"payments: all {total:,} ended as their inputs say, in the engine, at the provider,\n"
-            "in the ledger and in the mailbox",
+            f"payments: all {total:,} ended as their inputs say, in the engine, at the\n"
+            "provider, in the ledger and in the mailbox",
             style="green",
+            soft_wrap=True,
         )
 
 

@@ -21,7 +21,7 @@ from steps.demo.directory import DemoDirectory
 from steps.demo.errors import DemoError
 from steps.demo.interrupts import Interrupts
 from steps.demo.mailbox import Mailbox
-from steps.demo.programs import LEDGER_SCHEMA, SCHEMA, environment, run_saga
+from steps.demo.programs import LEDGER_SCHEMA, SCHEMA, environment, errors_to, last_lines, run_saga
 from steps.demo.progress import Display, read_counts
 from steps.demo.verdict import compare
 from steps.demo.workers import Crew
@@ -98,10 +98,9 @@ def run(console: Console, directory: DemoDirectory, order: Order, interrupts: In
         Interrupted: there was a signal.
     """
     total = len(order.payments)
-    console.print("[dim]starting Postgres, the provider's sandbox and the mail server ...[/]")
     with (
         outbox.database(directory.settings) as dsn,
-        _sandbox(directory.path / "sandbox.db") as sandbox,
+        _sandbox(directory.path) as sandbox,
         Mailbox() as mailbox,
     ):
         interrupts.check()
@@ -120,8 +119,8 @@ def run(console: Console, directory: DemoDirectory, order: Order, interrupts: In
         asyncio.run(_prepare(dsn))
         with Crew(variables, directory.path) as crew:
             console.print(
-                f"two workers run: {' and '.join(map(str, crew.start()))}; "
-                "kill -9 one of them, if you like",
+                f"running: {' and '.join(map(str, crew.start()))}; "
+                "kill one with kill -9, if you like",
                 soft_wrap=True,
             )
             printed = saga("start", "payment", "--file", str(order.file), "--json")
@@ -142,11 +141,13 @@ def run(console: Console, directory: DemoDirectory, order: Order, interrupts: In
     return not mismatches and not found.violations
 
 
-def _sandbox(store: Path) -> SandboxProcess:
+def _sandbox(directory: Path) -> SandboxProcess:
+    log = directory / "sandbox.log"
     try:
-        return SandboxProcess(store)
+        with errors_to(log):
+            return SandboxProcess(directory / "sandbox.db")
     except RuntimeError as error:
-        raise DemoError(str(error)) from error
+        raise DemoError(f"{error}:\n{last_lines(log)}") from error
 
 
 async def _prepare(dsn: str) -> None:

@@ -1,0 +1,112 @@
+"""The demo's command line and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import psycopg
+from rich.console import Console
+
+import outbox
+from steps.demo import run
+from steps.demo.directory import DemoDirectory, demo_directory
+from steps.demo.errors import DemoError
+from steps.demo.interrupts import Interrupted, Interrupts
+from steps.demo.programs import forget_settings
+from steps.make_payments import TARGET
+
+DIRECTORY = Path(".outbox/demo")
+
+
+def demo(interrupts: Interrupts) -> int:
+    """Run the demo as the command line asks for it.
+
+    Args:
+        interrupts: whether to stop early.
+
+    Returns:
+        The exit code.
+    """
+    options = _parse()
+    forget_settings()
+    console = Console(highlight=False)
+    try:
+        interrupts.check()
+        with demo_directory(options.directory, options.keep) as directory:
+            is_good = _run(console, directory, options, interrupts)
+        return 0 if is_good else 1
+    except Interrupted:
+        pass
+    except (DemoError, outbox.OutboxError, psycopg.Error) as error:
+        # A signal at the terminal also reaches what we run there, and ends it.
+        if interrupts.signal is None:
+            print(f"demo: {error}", file=sys.stderr)
+            return 1
+    print("demo: stopped; nothing of it is left running", file=sys.stderr)
+    return 128 + (interrupts.signal or 0)
+
+
+def _run(
+    console: Console, directory: DemoDirectory, options: argparse.Namespace, interrupts: Interrupts
+) -> bool:
+    """Run it; where it goes wrong, its logs stay."""
+    is_good = False
+    try:
+        order = run.read_order(options.payments, options.count, directory.path / "payments.jsonl")
+        _introduce(console, directory, len(order.payments))
+        is_good = run.run(console, directory, order, interrupts)
+    finally:
+        if not is_good and interrupts.signal is None:
+            directory.keep = True
+        if directory.keep:
+            where = _short(directory.path)
+            console.print(f"Data and logs stay in {where} until the next demo.", soft_wrap=True)
+            console.print(f"To look around: OUTBOX_DIRECTORY={where} bin/saga list", soft_wrap=True)
+    return is_good
+
+
+def _introduce(console: Console, directory: DemoDirectory, count: int) -> None:
+    console.print(
+        f"{count:,} payments go through the payment saga; some are declined, some meet faults.\n"
+        "A Postgres, a payment provider and a mail server run for them, until the end.",
+        soft_wrap=True,
+    )
+    fate = "and stay there" if directory.keep else "until then; make demo KEEP=1 keeps them"
+    console.print(f"Logs are in {_short(directory.path)} ({fate}).", soft_wrap=True)
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="demo",
+        description="Run payments through the payment saga with two workers, then check every "
+        "saga, the provider, the ledger and the mails against what the inputs say.",
+    )
+    parser.add_argument(
+        "--payments",
+        type=Path,
+        default=TARGET,
+        metavar="FILE",
+        help="JSON Lines (default: shipped)",
+    )
+    parser.add_argument("--count", type=_positive, metavar="N", help="only the first N payments")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=DIRECTORY,
+        metavar="DIR",
+        help="for data and logs; emptied first (default: %(default)s)",
+    )
+    parser.add_argument("--keep", action="store_true", help="keep data and logs")
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
