@@ -1,0 +1,298 @@
+"""The demo as its user sees it, and the yardstick that it judges itself by."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from steps.demo.directory import demo_directory
+from steps.demo.errors import DemoError
+from steps.demo.programs import environment
+from steps.demo.report import percentile
+from steps.demo.verdict import Found, IntentFound, compare
+from steps.demo.workers import Crew
+from steps.expected import CLOSED_MERCHANT, REFUSED_DOMAIN
+from steps.ledger import Entry
+from steps.make_payments import TARGET
+from steps.model import Payment
+from tests.postgres.servers import server_directory
+from tests.waiting import wait_until
+
+StartDemo = Callable[..., subprocess.Popen[str]]
+
+ROOT = Path(__file__).parents[1]
+ROW = re.compile(r"│ +([a-z][\w :,]*?) +│ +([\d,]+) +│ +([\d,]+) +│")
+PLAIN = 220
+# A payment that meets one of these ends only when its effect cannot come late any more.
+SLOW_FAULTS = (":*", "timeout", "create:error_500", "confirm:error_500")
+
+
+@pytest.fixture(scope="module")
+def payments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Payments of every kind in the shipped file, but for those that take long."""
+    lines = TARGET.read_text().splitlines()
+    quick = [line for line in lines if not any(slow in line for slow in SLOW_FAULTS)]
+    special = ("sandbox_fault", "Declined", CLOSED_MERCHANT, REFUSED_DOMAIN, '"xts"')
+    troubled = [line for line in quick if any(word in line for word in special)]
+    plain = [line for line in quick if line not in troubled][:PLAIN]
+    file = tmp_path_factory.mktemp("payments") / "payments.jsonl"
+    file.write_text("\n".join(sorted(troubled + plain)))
+    return file
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A place for the demo's directory, which does not exist yet."""
+    with server_directory() as parent:
+        yield parent / "demo"
+
+
+@pytest.fixture
+def start_demo(directory: Path) -> Iterator[StartDemo]:
+    """Starts demos in `directory`, with further options; none of them outlives the test."""
+    demos: list[subprocess.Popen[str]] = []
+
+    def start(*options: object) -> subprocess.Popen[str]:
+        arguments = [sys.executable, "-m", "steps.demo", "--directory", directory, *options]
+        demo = subprocess.Popen(
+            [str(argument) for argument in arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        demos.append(demo)
+        return demo
+
+    yield start
+    for demo in demos:
+        demo.terminate()
+        demo.communicate()
+
+
+def read_pids(demo: subprocess.Popen[str]) -> list[int]:
+    """The workers' process ids, once the demo has named them."""
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if line.startswith("running: "):
+            return [int(pid) for pid in re.findall(r"pid (\d+)", line)]
+    raise AssertionError(f"the demo ended before it named its workers: {demo.communicate()[1]}")
+
+
+def counted(output: str) -> dict[str, tuple[str, str]]:
+    """The rows of the final table that have both an expected and a found number."""
+    return {name: (expected, found) for name, expected, found in ROW.findall(output)}
+
+
+def processes_of(directory: Path) -> list[list[str]]:
+    """The command lines of all processes that were told to use something in a directory."""
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if any(str(directory) in word for word in line)]
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing_in_the_final_table(
+    payments: Path, directory: Path, start_demo: StartDemo
+) -> None:
+    undisturbed = start_demo("--payments", payments)
+    output, errors = undisturbed.communicate(timeout=120)
+    assert undisturbed.returncode == 0, output + errors
+    assert not directory.exists()
+    table = counted(output)
+    assert table["suspended, for a person"] == ("4", "4")
+    assert table["differences from what the inputs say"] == ("0", "0")
+    assert all(expected == found for expected, found in table.values())
+
+    disturbed = start_demo("--payments", payments, "--keep")
+    pids = read_pids(disturbed)
+    log = directory / "worker-1.log"
+    wait_until(lambda: log.read_text().count('"transition"') > 100)
+    os.kill(pids[0], signal.SIGKILL)
+    output, errors = disturbed.communicate(timeout=120)
+    assert disturbed.returncode == 0, output + errors
+    assert f"worker 1 (pid {pids[0]}) was killed by SIGKILL; worker 3 (pid " in output
+    assert counted(output) == table
+    assert (directory / "worker-3.log").exists(), "kept, as asked for"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_and_leaves_nothing(
+    payments: Path,
+    directory: Path,
+    start_demo: StartDemo,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    demo = start_demo("--payments", payments)
+    pids = read_pids(demo)
+    assert len(processes_of(directory)) >= 3, "the demo, its sandbox and its Postgres"
+    demo.send_signal(number)
+    _, errors = demo.communicate(timeout=60)
+    assert demo.returncode == code
+    assert errors == "demo: stopped; nothing of it is left running\n"
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert processes_of(directory) == []
+    assert not directory.exists()
+
+
+def test_workers_that_cannot_start_are_shown_with_their_last_words(tmp_path: Path) -> None:
+    variables = environment("host=/nowhere", "http://127.0.0.1:1", 25)
+    with Crew(variables | {"OUTBOX_CONCURRENCY": "-3"}, tmp_path) as crew:
+        workers = crew.start()
+
+        def mend() -> DemoError | None:
+            try:
+                assert all("takes its place" in line for line in crew.mend())
+                return None
+            except DemoError as error:
+                return error
+
+        error = wait_until(mend)
+        assert "OUTBOX_CONCURRENCY" in str(error)
+        assert "exit code" in str(error)
+    assert all(worker.process.returncode is not None for worker in workers)
+
+
+def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(DemoError, match="--directory"), demo_directory(tmp_path, keep=False):
+        pass
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_two_demos_do_not_share_a_directory(tmp_path: Path) -> None:
+    with demo_directory(tmp_path / "demo", keep=False):
+        with (
+            pytest.raises(DemoError, match="another demo uses"),
+            demo_directory(tmp_path / "demo", keep=False),
+        ):
+            pass
+        assert (tmp_path / "demo").exists()
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_file_that_holds_something_else_is_refused_with_its_line(
+    tmp_path: Path, start_demo: StartDemo
+) -> None:
+    file = tmp_path / "payments.jsonl"
+    file.write_text('{"key": "order-1", "input": {"amount": 0}}\n')
+    demo = start_demo("--payments", file)
+    _, errors = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert errors.startswith(f"demo: {file}, line 1: ")
+
+
+def payment(**changes: object) -> Payment:
+    plain = {
+        "amount": 1200,
+        "currency": "eur",
+        "merchant": "bakery",
+        "customer": "cus_1",
+        "payment_method": "pm_card_visa",
+        "email": "anna@example.com",
+    }
+    return Payment.model_validate(plain | changes)
+
+
+def entry(direction: str, number: int = 1, amount: int = 1200) -> Entry:
+    return Entry.model_validate(
+        {
+            "id": number,
+            "idempotency_key": f"key-{number}",
+            "saga_id": uuid.uuid4(),
+            "merchant": "bakery",
+            "amount_minor": amount,
+            "currency": "eur",
+            "direction": direction,
+            "reverses": 1 if direction == "credit" else None,
+        }
+    )
+
+
+def paid() -> Found:
+    return Found(
+        status="COMPLETED",
+        effects={"create": 1, "authorize": 1},
+        intents=[IntentFound("requires_capture", 1200, "eur")],
+        entries=[entry("debit")],
+        mails={"<1@shop.example>": "anna@example.com"},
+    )
+
+
+def said(asked: Payment, found: Found) -> list[str]:
+    return [str(mismatch) for mismatch in compare({"order-1": asked}, {"order-1": found})]
+
+
+def test_what_is_as_it_must_be_is_no_mismatch() -> None:
+    assert said(payment(), paid()) == []
+
+
+def test_a_missing_undo_is_named() -> None:
+    found = paid()
+    found.status, found.entries, found.mails = "FAILED", [], {}
+    assert said(payment(merchant=CLOSED_MERCHANT), found) == [
+        "order-1: effects of cancel at the provider: expected 1, found 0",
+        "order-1: the intent: expected IntentFound(status='canceled', amount=1200, "
+        "currency='eur'), found IntentFound(status='requires_capture', amount=1200, "
+        "currency='eur')",
+    ]
+
+
+def test_a_double_debit_is_named() -> None:
+    found = paid()
+    found.entries.append(entry("debit", 2))
+    assert said(payment(), found) == ["order-1: debits in the ledger: expected 1, found 2"]
+
+
+def test_a_credit_that_nobody_asked_for_is_named() -> None:
+    found = paid()
+    found.entries.append(entry("credit", 2))
+    assert said(payment(), found) == ["order-1: credits in the ledger: expected 0, found 1"]
+
+
+def test_a_double_authorization_is_named() -> None:
+    found = paid()
+    found.effects["authorize"] = 2
+    assert said(payment(), found) == [
+        "order-1: effects of authorize at the provider: expected 1, found 2"
+    ]
+
+
+def test_a_missing_mail_is_named() -> None:
+    found = paid()
+    found.mails = {}
+    assert said(payment(), found) == ["order-1: mails delivered: expected 1, found 0"]
+
+
+def test_the_right_number_of_the_wrong_things_is_named() -> None:
+    found = paid()
+    found.entries = [entry("debit", amount=12)]
+    found.mails = {"<1@shop.example>": "eve@example.com"}
+    assert said(payment(), found) == [
+        "order-1: the debit: expected ('bakery', 1200, 'eur'), found ('bakery', 12, 'eur')",
+        "order-1: the mail's recipient: expected anna@example.com, found eve@example.com",
+    ]
+
+
+def test_a_payment_that_was_lost_and_an_effect_of_nobody_are_named() -> None:
+    mismatches = compare({"order-1": payment(email=None)}, {"saga 7": Found(effects={"create": 1})})
+    assert [str(mismatch) for mismatch in mismatches] == [
+        "order-1: the saga's status: expected COMPLETED, found no saga",
+        "order-1: effects of authorize at the provider: expected 1, found 0",
+        "order-1: effects of create at the provider: expected 1, found 0",
+        "order-1: intents at the provider: expected 1, found 0",
+        "order-1: debits in the ledger: expected 1, found 0",
+        "saga 7: what there is of it: expected nothing, for nobody asked for it, found 1 x create",
+    ]
+
+
+def test_a_percentile_is_a_value_that_occurred() -> None:
+    values = [float(number) for number in range(1, 101)]
+    assert [percentile(values, share) for share in (0.5, 0.95, 0.99, 1.0)] == [50, 95, 99, 100]
+    assert percentile([3.0], 0.5) == 3.0
