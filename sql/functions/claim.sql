@@ -21,23 +21,26 @@ begin
     end if;
     select s.hold into strict v_hold from setting s;
 
-    with due as (
-        select d.id, case d.kind when 'action' then s.timeout else s.undo_timeout end as timeout
+    -- Materialized and without the steps: joined to them first, a type's scan would run once a step.
+    with due as materialized (
+        select d.*
         from unnest(p_types, p_versions, p_limits) as w(type, version, most)
         cross join lateral (
-            select o.id, o.kind, o.step
+            select o.id, o.type, o.version, o.kind, o.step
             from outbox o
             where o.type = w.type and o.version = w.version
               and o.worker is null and o.status <> 'SUSPENDED' and o.due_at <= v_now
             order by o.due_at
             limit w.most
             for no key update skip locked) as d
-        join definition_step s on s.type = w.type and s.version = w.version and s.name = d.step
     ), taken as (
         update outbox o
-        set worker = p_worker, fence = o.fence + 1, deadline = v_now + v_hold + due.timeout,
+        set worker = p_worker, fence = o.fence + 1,
+            deadline = v_now + v_hold + case d.kind when 'action' then s.timeout else s.undo_timeout end,
             status = case o.status when 'CREATED' then 'EXECUTING' else o.status end
-        from due where o.id = due.id
+        from due d
+        join definition_step s on s.type = d.type and s.version = d.version and s.name = d.step
+        where o.id = d.id
         returning o.id
     )
     select coalesce(array_agg(t.id), '{}') into v_claimed from taken t;
