@@ -47,6 +47,9 @@ class Settings(BaseSettings):
         description='Of those, at most so many of a saga type: {"payment": 20}.',
     )
     threads: PositiveInt = Field(16, description="Threads for handlers that are plain functions.")
+    transactions: PositiveInt = Field(
+        4, description="Connections for transactional steps; each runs one transaction at a time."
+    )
     lease: PositiveFloat = Field(
         15.0, description="Seconds within which a dead worker's commands are released.", ge=1.0
     )

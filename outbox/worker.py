@@ -26,8 +26,6 @@ from outbox.store.functions import Functions
 from outbox.store.migrate import require_current
 from outbox.telemetry import Telemetry
 
-_LANES = 2
-
 
 class LifespanError(OutboxError):
     """An app's lifespan could not set up what its handlers need."""
@@ -112,7 +110,7 @@ class Worker:
                 link("advance"), self._functions, self._lease, self._telemetry
             )
             self._transactions = Transactions(
-                [link("transaction") for _ in range(_LANES)],
+                [link("transaction") for _ in range(settings.transactions)],
                 self._functions,
                 self._lease,
                 self._executor,

@@ -11,7 +11,6 @@ from typing import Any, assert_never
 
 import orjson
 
-from outbox.definition.command import Command
 from outbox.definition.outcomes import (
     Done,
     InDoubt,
@@ -28,6 +27,9 @@ from outbox.engine.link import clock
 from outbox.store.connect import Connection
 from outbox.store.functions import Report
 from outbox.telemetry import Telemetry
+
+# How long a cancelled coroutine may take to end before it is left behind.
+_CANCEL_SECONDS = 1.0
 
 
 class LateError(Exception):
@@ -108,13 +110,14 @@ class Executor:
         self._telemetry = telemetry
         self._resources = tuple(resources)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="step")
-        self._abandon_at = max(1, threads // 2)
-        self.abandoned = 0
+        self._stuck_threads = 0
+        self._exhausted_at = max(1, threads // 2)
         self.exhausted = asyncio.Event()
         self.shutting_down = False
 
     async def execute(self, held: HeldCommand, tx: Connection | None = None) -> Attempt:
-        """One attempt. ``tx`` is the connection of a transactional step.
+        """One attempt. ``tx`` is the connection of a transactional step; it is closed when its
+        handler outlives its time.
 
         Raises:
             LateError: it is too late to begin; nothing was done.
@@ -126,52 +129,71 @@ class Executor:
         began = clock()
         outcome: Outcome
         try:
-            command = held.to_command(self._resources)
-            async with asyncio.timeout(runnable.timeout) as limit:
-                value = await self._call(held, command, tx)
-        except asyncio.CancelledError:
-            if tx is not None or not self.shutting_down:
-                raise
-            outcome = InDoubt(
-                {"type": "WorkerShutdown", "message": "the worker shut down during the attempt"},
-                counted=False,
-            )
-        except TimeoutError as error:
-            if limit.expired():
-                message = f"no answer within {runnable.timeout:g} s"
-                outcome = InDoubt({"type": "Timeout", "message": message})
-            else:
-                outcome = from_exception(error, runnable.retry)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+            running = self._begin(held, tx)
+        except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
             outcome = from_exception(error, runnable.retry)
         else:
-            outcome = self._keep(held, value)
+            outcome = await self._watch(held, running, tx)
         took = clock() - began
         doubt = 0.0 if isinstance(outcome, Done) else max(0.0, runnable.timeout - took)
         return Attempt(held, outcome, took, doubt)
 
-    async def _call(self, held: HeldCommand, command: Command[Any], tx: Connection | None) -> Any:
-        runnable = held.runnable
+    def _begin(self, held: HeldCommand, tx: Connection | None) -> asyncio.Future[Any]:
+        """Starts the handler: in a task of its own, so that it can be left behind, or a thread."""
+        runnable, command = held.runnable, held.to_command(self._resources)
         if tx is not None:
-            return await runnable.handler(command, tx)
+            return asyncio.ensure_future(runnable.handler(command, tx))
         if runnable.is_async:
-            return await runnable.handler(command)
+            return asyncio.ensure_future(runnable.handler(command))
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._threads, runnable.handler, command)
+        return loop.run_in_executor(self._threads, runnable.handler, command)
+
+    async def _watch(
+        self, held: HeldCommand, running: asyncio.Future[Any], tx: Connection | None
+    ) -> Outcome:
+        """The handler's outcome, within its time."""
         try:
-            return await asyncio.shield(future)
+            await asyncio.wait({running}, timeout=held.runnable.timeout)
+            if not running.done():
+                await self._end(held, running, tx)
         except asyncio.CancelledError:
-            # A thread cannot be cancelled: it goes on, and its result will be refused.
-            if future.cancel():
+            await self._end(held, running, tx)
+            if tx is not None or not self.shutting_down:
                 raise
-            self.abandoned += 1
-            if self.abandoned >= self._abandon_at:
+            message = "the worker shut down during the attempt"
+            return InDoubt({"type": "WorkerShutdown", "message": message}, counted=False)
+        if not running.done() or running.cancelled():
+            message = f"no answer within {held.runnable.timeout:g} s"
+            return InDoubt({"type": "Timeout", "message": message})
+        match running.exception():
+            case None:
+                return self._keep(held, running.result())
+            case Exception() as error:
+                return from_exception(error, held.runnable.retry)
+            case error:
+                raise error
+
+    async def _end(
+        self, held: HeldCommand, running: asyncio.Future[Any], tx: Connection | None
+    ) -> None:
+        """Cancels a handler, and leaves it behind when that does not end it: a thread cannot be
+        cancelled, a coroutine may refuse to. Its result, when it comes, is refused."""
+        if held.runnable.is_async:
+            running.cancel()
+            await asyncio.wait({running}, timeout=_CANCEL_SECONDS)
+        if running.done():
+            return
+        if tx is not None:
+            await tx.close()
+        if not held.runnable.is_async:
+            self._stuck_threads += 1
+            if self._stuck_threads >= self._exhausted_at:
                 self.exhausted.set()
-            future.add_done_callback(lambda done: self._came_late(held, done))
-            raise
+        running.add_done_callback(lambda done: self._came_late(held, done))
 
     def _came_late(self, held: HeldCommand, future: asyncio.Future[Any]) -> None:
-        self.abandoned -= 1
+        if not held.runnable.is_async:
+            self._stuck_threads -= 1
         error = None if future.cancelled() else future.exception()
         self._telemetry.emit(
             "late_result_refused",

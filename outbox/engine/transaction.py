@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
 
-from outbox.definition.outcomes import Done, Retried, describe
+from outbox.definition.outcomes import Done, InDoubt, Retried, describe
 from outbox.engine.advance import Advancer
 from outbox.engine.execute import Attempt, Executor, LateError
 from outbox.engine.hand import HeldCommand
@@ -143,6 +144,8 @@ class Transactions:
                     attempt = await self._executor.execute(held, connection)
                 except LateError as late:
                     raise _MemberFailedError(place, late) from None
+                if isinstance(attempt.outcome, InDoubt):
+                    raise _MemberFailedError(place, attempt)
                 if connection.broken or connection.closed:
                     raise psycopg.OperationalError("the connection broke in the transaction")
                 if not isinstance(attempt.outcome, Done):
@@ -169,6 +172,8 @@ class Transactions:
         """Commits a failed attempt; it was rolled back, so it has had no effect."""
         if isinstance(attempt, LateError):
             return attempt, None
+        if isinstance(attempt.outcome, InDoubt):
+            attempt = replace(attempt, outcome=Retried(attempt.outcome.error))
         return await self._advancer.advance(attempt), attempt
 
     async def _recall(
