@@ -186,7 +186,7 @@ begin
         from placed p
         left join lateral (
             select t.error from transition t
-            where t.saga_id = p.id and p.to_status = 'FAILED' and p.kind = 'compensation'
+            where t.saga_id = p.id and p.to_status = 'FAILED' and (p.kind = 'compensation' or p.outcome = 'done')
               and t.kind <> 'compensation' and t.error is not null
             order by t.seq desc limit 1) as why on true
         where i.id = p.id and p.to_status in ('COMPLETED', 'FAILED')

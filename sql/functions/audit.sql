@@ -100,6 +100,7 @@ set enable_nestloop to off set jit to off as $$
     from undone u where not exists (
         select from command c
         where c.saga_id = u.saga_id and c.ordinal = u.undoes and c.kind = 'action' and c.step = u.step
-          and c.outcome in ('done', 'in_doubt'))
+          -- retry: aborted between two attempts, with the effect of the first in doubt
+          and c.outcome in ('done', 'in_doubt', 'retry'))
 $$;
 comment on function audit is 'Every violated invariant, none if all is well; correct while workers run: select * from saga.audit()';

@@ -1,7 +1,8 @@
 -- Operator act: runs a suspended saga's failed command again, now and with its whole policy; or a
 -- command that waits for its next attempt, without the wait. A command whose failure is known to have
 -- had no effect gets a new idempotency key, for a provider may have stored the refusal under the old
--- one; one in doubt keeps its key.
+-- one; one in doubt keeps its key. An undo that waits for its first attempt goes on waiting: until
+-- then the effect that it undoes may still land.
 create or replace function retry(p_saga uuid, p_note text, p_seq integer default null) returns text
 language plpgsql security definer set search_path from current as $$
 declare
@@ -19,7 +20,8 @@ begin
     perform record_act(v_row, 'retry', p_note, v_to, v_row.state, null, v_now);
     update outbox
     set status = v_to, seq = seq + 1, fence = fence + 1, failures = 0, deaths = 0, reason = null,
-        due_at = v_now, moved_at = v_now,
+        due_at = case when kind = 'compensation' and attempt = 0 then greatest(due_at, v_now) else v_now end,
+        moved_at = v_now,
         revision = revision + (v_row.status = 'SUSPENDED' and v_row.doubt_until is null)::integer
     where id = p_saga;
     perform wake(v_row.type);

@@ -1,6 +1,7 @@
 """Brings a saga to where a test wants it."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from outbox.store.functions import Answer, Claimed
@@ -46,3 +47,23 @@ def use_up(at: At, attempts: int) -> None:
     for _ in range(attempts - 1):
         at.worker.say(at.held, "retry", no_effect=True, after="0 seconds")
         at.held = at.worker.claim_one()
+
+
+def suspend(engine: Engine, position: str = "after the pivot", outcome: str = "rejected") -> At:
+    at = reach(engine, position)
+    more = {"give_up": True} if outcome == "retry" else {}
+    assert at.worker.say(at.held, outcome, **more).status == "SUSPENDED"
+    return at
+
+
+def undo_all(at: At) -> list[str]:
+    """Lets every undo succeed; the steps that were undone, in order."""
+    undone = []
+    at.engine.pass_time(3600)
+    at.worker = at.engine.worker("order", "entry", lease=timedelta(hours=1))
+    held = at.worker.claim_one()
+    while held.fence is not None:
+        assert held.kind == "compensation"
+        undone.append(held.step)
+        held = at.worker.say(held, "done")  # type: ignore[assignment]
+    return undone
