@@ -29,7 +29,7 @@ StartDemo = Callable[..., subprocess.Popen[str]]
 
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"│ +([a-z][\w :,]*?) +│ +([\d,]+) +│ +([\d,]+) +│")
-PLAIN = 220
+PLAIN = 100
 # A payment that meets one of these ends only when its effect cannot come late any more.
 SLOW_FAULTS = (":*", "timeout", "create:error_500", "confirm:error_500")
 
@@ -91,10 +91,20 @@ def counted(output: str) -> dict[str, tuple[str, str]]:
     return {name: (expected, found) for name, expected, found in ROW.findall(output)}
 
 
-def processes_of(directory: Path) -> list[list[str]]:
-    """The command lines of all processes that were told to use something in a directory."""
-    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    return [line for line in lines if any(str(directory) in word for word in line)]
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def processes_of(directory: Path) -> list[psutil.Process]:
+    """All processes whose command line names something in a directory."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(directory) in word for word in process.info["cmdline"] or [])
+    ]
 
 
 def test_a_worker_killed_in_the_middle_changes_nothing_in_the_final_table(
@@ -121,24 +131,50 @@ def test_a_worker_killed_in_the_middle_changes_nothing_in_the_final_table(
     assert (directory / "worker-3.log").exists(), "kept, as asked for"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_and_leaves_nothing(
-    payments: Path,
-    directory: Path,
-    start_demo: StartDemo,
-    number: signal.Signals,
-    code: int,
+def test_an_interrupt_ends_it_and_leaves_nothing(
+    payments: Path, directory: Path, start_demo: StartDemo
 ) -> None:
     demo = start_demo("--payments", payments)
     pids = read_pids(demo)
     assert len(processes_of(directory)) >= 3, "the demo, its sandbox and its Postgres"
-    demo.send_signal(number)
+    demo.send_signal(signal.SIGINT)
     _, errors = demo.communicate(timeout=60)
-    assert demo.returncode == code
+    assert demo.returncode == 130
     assert errors == "demo: stopped; nothing of it is left running\n"
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not any(is_alive(pid) for pid in pids)
     assert processes_of(directory) == []
     assert not directory.exists()
+
+
+def test_a_termination_during_its_set_up_ends_it_and_leaves_nothing(
+    payments: Path, directory: Path, start_demo: StartDemo
+) -> None:
+    demo = start_demo("--payments", payments)
+    wait_until(lambda: list(directory.glob("postgres*")))
+    demo.send_signal(signal.SIGTERM)
+    _, errors = demo.communicate(timeout=60)
+    assert demo.returncode == 143
+    assert errors == "demo: stopped; nothing of it is left running\n"
+    assert processes_of(directory) == []
+    assert not directory.exists()
+
+
+def test_what_a_killed_demo_left_behind_is_cleared_by_the_next_one(
+    payments: Path, directory: Path, start_demo: StartDemo
+) -> None:
+    killed = start_demo("--payments", payments)
+    pids = read_pids(killed)
+    killed.kill()
+    killed.communicate()
+    assert all(is_alive(pid) for pid in pids)
+    again = start_demo("--payments", payments, "--count", 10)
+    output, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, output + errors
+    assert all(found == expected for expected, found in counted(output).values())
+    assert not any(is_alive(pid) for pid in pids)
+    # Its sandbox is nobody's any more, and in nobody's way.
+    for process in processes_of(directory):
+        process.kill()
 
 
 def test_workers_that_cannot_start_are_shown_with_their_last_words(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import outbox
+from steps.demo import leftovers
 from steps.demo.errors import DemoError
 
 MARK = "demo.lock"
@@ -84,6 +85,7 @@ def _lock(file: int, path: Path) -> None:
 
 
 def _empty(directory: DemoDirectory) -> None:
+    leftovers.end(directory.path)
     server_runs = directory.path / "postgres" / "postmaster.pid"
     if server_runs.exists():
         # Left by a demo that was killed: whoever leaves last stops the server.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from steps.demo import leftovers
 from steps.demo.errors import DemoError
 from steps.demo.programs import last_lines
 
@@ -115,6 +116,7 @@ class Crew:
                 # An interrupt at the terminal is the demo's to deal with.
                 start_new_session=True,
             )
+        leftovers.remember(self._directory, process.pid)
         worker = Worker(self._started, process, log)
         self._workers.append(worker)
         return worker
