@@ -14,6 +14,8 @@ begin
         return 'unchanged';
     end if;
     if v_old.type is not null and shape(v_old.steps) <> shape(p_steps) then
+        -- Starts under way, which hold it shared, come to their end first: they may be of this version.
+        perform pg_advisory_xact_lock(doze_key());
         select count(*) into v_live from outbox where type = p_type and version = p_version;
         if v_live > 0 then
             raise exception 'saga type % version % is registered with other steps, and % of its sagas live',
