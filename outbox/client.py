@@ -14,6 +14,7 @@ import orjson
 from psycopg import AsyncConnection, Connection
 from pydantic import BaseModel, ValidationError
 
+from outbox.definition.outcomes import has_nul
 from outbox.definition.saga import Saga
 from outbox.errors import InputError, NotFoundError
 from outbox.store.functions import call
@@ -281,7 +282,7 @@ def dump_input(saga: Saga[Any] | str, input: Input) -> str:
         raise InputError(f'invalid input for saga type "{name}": {problems}') from None
     except (TypeError, ValueError) as error:
         raise InputError(f"the input cannot be stored as JSON: {error}") from None
-    if "\\u0000" in text and "\x00" in str(plain):
+    if has_nul(text):
         raise InputError("the input contains a NUL character, which Postgres cannot store")
     return text
 

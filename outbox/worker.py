@@ -13,7 +13,7 @@ from outbox.definition.registry import App, AppContext, describe_input, describe
 from outbox.engine.advance import Advancer
 from outbox.engine.claim import Claimer
 from outbox.engine.execute import Executor, LateError
-from outbox.engine.hand import Hand, HeldCommand
+from outbox.engine.hand import Hand, HeldCommand, Slot
 from outbox.engine.lease import Lease
 from outbox.engine.link import Link, clock
 from outbox.engine.transaction import Transactions
@@ -61,6 +61,12 @@ class Worker:
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()
+
+    @property
+    def left_behind(self) -> int:
+        """How many handlers outlived their time and still run; they would keep an interpreter from
+        ending."""
+        return self._executor.left_behind if self.ready.is_set() else 0
 
     def stop(self) -> None:
         """Asks for an orderly end: claim no more, finish what runs, release the rest."""
@@ -192,7 +198,7 @@ class Worker:
             await asyncio.wait(set(self._tasks), timeout=self._settings.lease)
 
     def _begin(self, held: HeldCommand) -> None:
-        task = asyncio.create_task(self._follow(held))
+        task = asyncio.create_task(self._follow(held, self._hand.take(held)))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -201,15 +207,14 @@ class Worker:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._telemetry.emit("internal_error", "error", error=repr(error), exc_info=error)
 
-    async def _follow(self, first: HeldCommand) -> None:
+    async def _follow(self, first: HeldCommand, slot: Slot) -> None:
         """Runs a saga's commands one after the other, as long as it stays in this worker's hand."""
         held: HeldCommand | None = first
         try:
             while held is not None:
-                self._hand.take(held)
                 held = await self._step(held)
         finally:
-            self._hand.drop(first.command)
+            self._hand.drop(slot)
 
     async def _step(self, held: HeldCommand) -> HeldCommand | None:
         """One command; the saga's next, if this worker keeps it."""

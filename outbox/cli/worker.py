@@ -57,7 +57,14 @@ def work(
             schema=settings.schema_name,
             runs=[f"{t} version {v}" for app in found for t, v in app.sagas],
         )
-        asyncio.run(_run(Worker(found, settings, dsn, telemetry)))
+        worker = Worker(found, settings, dsn, telemetry)
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(_run(worker))
+    if worker.left_behind:
+        # The interpreter would wait for handlers that outlived their time, perhaps for ever.
+        sys.stderr.flush()
+        os._exit(1)
+    loop.close()
 
 
 async def _run(worker: Worker) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from outbox.definition.retry import Retry
 
 _MESSAGE_LIMIT = 4000
+# An escaped NUL, not a backslash that is itself escaped and followed by u0000.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Rejected(Exception):
@@ -91,6 +94,11 @@ def describe(error: BaseException) -> dict[str, Any]:
 def storable(text: str) -> str:
     """Text that Postgres can keep: NUL and lone surrogates become the replacement character."""
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def has_nul(json_text: str) -> bool:
+    """Whether a text in JSON contains a NUL character, which Postgres cannot store."""
+    return _NUL.search(json_text) is not None
 
 
 def from_exception(error: Exception, policy: Retry) -> Outcome:

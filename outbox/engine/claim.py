@@ -75,12 +75,12 @@ class Claimer:
         claim that took it was committed, but its answer was lost."""
         async with self._claiming:
             worker = self._lease.worker
-            known = {held.command for held in self._hand.values()}
+            known = self._hand.commands()
             held = await self._link.run(lambda c: self._functions.held(c, worker))
             stray = [
                 (command, fence)
                 for command, fence in held.items()
-                if command not in known and command not in self._hand
+                if command not in known | self._hand.commands()
             ]
             if not stray:
                 return
@@ -112,18 +112,20 @@ class Claimer:
                 return []
             begin_before = began + self._lease.hold.total_seconds()
             for row in claimed:
-                held = from_claim(row, self._hand.sagas[row.type, row.version], begin_before)
-                self._hand.take(held)
-                self._begin(held)
+                self._begin(from_claim(row, self._hand.sagas[row.type, row.version], begin_before))
         return claimed
 
     async def _sleep(self) -> None:
-        """Sleeps until something is due, somebody wakes this worker, or the poll's time is over."""
-        worker, types = self._lease.worker, self._hand.types
-        due = await self._link.run(lambda c: self._functions.doze(c, worker, types))
-        if due is None:
-            await self._wake.wait(_START_UNDER_WAY)
-        elif (seconds := due.total_seconds()) > 0:
+        """Sleeps until something is due, or somebody wakes this worker; looks every poll."""
+        types = self._hand.types
+        while not self._wake.event.is_set():
+            worker = self._lease.worker
+            due = await self._link.run(lambda c: self._functions.doze(c, worker, types))  # noqa: B023
+            if due is None:
+                await self._wake.wait(_START_UNDER_WAY)
+                return
+            if (seconds := due.total_seconds()) <= 0:
+                return
             await self._wake.wait(min(seconds, self._poll))
 
     async def _wait_for_room(self, seconds: float) -> None:

@@ -19,6 +19,7 @@ from outbox.definition.outcomes import (
     Retried,
     describe,
     from_exception,
+    has_nul,
     storable,
 )
 from outbox.engine.hand import HeldCommand
@@ -110,10 +111,16 @@ class Executor:
         self._telemetry = telemetry
         self._resources = tuple(resources)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="step")
+        self._left_behind: set[asyncio.Future[Any]] = set()
         self._stuck_threads = 0
         self._exhausted_at = max(1, threads // 2)
         self.exhausted = asyncio.Event()
         self.shutting_down = False
+
+    @property
+    def left_behind(self) -> int:
+        """How many handlers outlived their time and still run."""
+        return len(self._left_behind)
 
     async def execute(self, held: HeldCommand, tx: Connection | None = None) -> Attempt:
         """One attempt. ``tx`` is the connection of a transactional step; it is closed when its
@@ -189,9 +196,11 @@ class Executor:
             self._stuck_threads += 1
             if self._stuck_threads >= self._exhausted_at:
                 self.exhausted.set()
+        self._left_behind.add(running)
         running.add_done_callback(lambda done: self._came_late(held, done))
 
     def _came_late(self, held: HeldCommand, future: asyncio.Future[Any]) -> None:
+        self._left_behind.discard(future)
         if not held.runnable.is_async:
             self._stuck_threads -= 1
         error = None if future.cancelled() else future.exception()
@@ -212,7 +221,7 @@ class Executor:
             )
         if result is None:
             return Done(None)
-        if "\\u0000" in result:
+        if has_nul(result):
             return Retried(
                 {"type": "ResultNotStorable", "message": "the result contains a NUL character"}
             )

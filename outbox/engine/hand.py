@@ -137,6 +137,10 @@ def from_claim(row: Claimed, saga: Saga[Any], begin_before: float) -> HeldComman
     )
 
 
+Slot = tuple[UUID, int]
+"""A command's place in the hand: its id, and the fence of its claim."""
+
+
 class Hand:
     """The commands in hand, by id, within the limits of this worker.
 
@@ -156,7 +160,7 @@ class Hand:
         self.types = sorted(self.sagas)
         self._concurrency = concurrency
         self._type_concurrency = dict(type_concurrency)
-        self._held: dict[UUID, HeldCommand] = {}
+        self._held: dict[Slot, HeldCommand] = {}
         self._running: Counter[str] = Counter()
         self._turn = 0
         self.changed = asyncio.Event()
@@ -164,25 +168,23 @@ class Hand:
     def __len__(self) -> int:
         return len(self._held)
 
-    def __contains__(self, command: UUID) -> bool:
-        return command in self._held
+    def commands(self) -> set[UUID]:
+        """The ids of the commands in hand."""
+        return {held.command for held in self._held.values()}
 
-    def values(self) -> list[HeldCommand]:
-        """The commands in hand."""
-        return list(self._held.values())
+    def take(self, held: HeldCommand) -> Slot:
+        """Adds a claimed command. Its slot is the claim's own: a worker that was taken for dead may
+        claim a saga anew while its old attempt still runs, and each must let go of its own."""
+        slot = (held.command, held.fence)
+        self._running[held.saga.type] += 1
+        self._held[slot] = held
+        return slot
 
-    def take(self, held: HeldCommand) -> None:
-        """Adds a command, or puts a saga's next one in the place of the last."""
-        if held.command not in self._held:
-            self._running[held.saga.type] += 1
-        self._held[held.command] = held
-
-    def drop(self, command: UUID) -> None:
+    def drop(self, slot: Slot) -> None:
         """Lets a command go."""
-        held = self._held.pop(command, None)
-        if held is not None:
-            self._running[held.saga.type] -= 1
-            self.changed.set()
+        held = self._held.pop(slot)
+        self._running[held.saga.type] -= 1
+        self.changed.set()
 
     def wanted(self) -> list[tuple[str, int, int]]:
         """How many commands to claim, as (type, version, limit): what is free, shared out evenly;
