@@ -214,7 +214,7 @@ def test_two_demos_do_not_share_a_directory(tmp_path: Path) -> None:
 
 
 def test_a_file_that_holds_something_else_is_refused_with_its_line(
-    tmp_path: Path, start_demo: StartDemo
+    tmp_path: Path, directory: Path, start_demo: StartDemo
 ) -> None:
     file = tmp_path / "payments.jsonl"
     file.write_text('{"key": "order-1", "input": {"amount": 0}}\n')
@@ -222,6 +222,7 @@ def test_a_file_that_holds_something_else_is_refused_with_its_line(
     _, errors = demo.communicate(timeout=60)
     assert demo.returncode == 1
     assert errors.startswith(f"demo: {file}, line 1: ")
+    assert not directory.exists()
 
 
 def payment(**changes: object) -> Payment:

@@ -52,10 +52,10 @@ def _run(
     console: Console, directory: DemoDirectory, options: argparse.Namespace, interrupts: Interrupts
 ) -> bool:
     """Run it; where it goes wrong, its logs stay."""
+    order = run.read_order(options.payments, options.count, directory.path / "payments.jsonl")
+    _introduce(console, directory, len(order.payments))
     is_good = False
     try:
-        order = run.read_order(options.payments, options.count, directory.path / "payments.jsonl")
-        _introduce(console, directory, len(order.payments))
         is_good = run.run(console, directory, order, interrupts)
     finally:
         if not is_good and interrupts.signal is None:

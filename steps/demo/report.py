@@ -108,12 +108,14 @@ def _say_verdict(
     console: Console, total: int, facts: Facts, mismatches: Sequence[Mismatch]
 ) -> None:
     if facts.violations:
-        console.print(f"audit: {len(facts.violations)} violations", style="bold red")
+        console.print(f"audit: invariants violated: {len(facts.violations):,}", style="bold red")
         _list(console, facts.violations)
     else:
         console.print("audit: clean, no invariant is violated", style="green")
     if mismatches:
-        console.print(f"payments: {len(mismatches)} differences", style="bold red")
+        console.print(
+            f"payments: differences from what the inputs say: {len(mismatches):,}", style="bold red"
+        )
         _list(console, [str(mismatch) for mismatch in mismatches])
     else:
         console.print(
