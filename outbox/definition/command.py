@@ -27,7 +27,8 @@ def idempotency_key(type_: str, key: str, step: str, *, undo: bool, revision: in
     """The key under which a provider sees a step: ``<type>/<saga key>/<step>[/undo][#revision]``.
 
     The parts are percent-escaped, so that no two sagas share a key; beyond 255 characters the
-    saga's key is replaced by its SHA-256.
+    saga's key is replaced by its SHA-256, and if that does not do, the whole by its own. A hash
+    follows a ``=``, which no escaped part contains.
     """
     tail = (
         f"/{quote(step, safe='')}" + ("/undo" if undo else "") + (f"#{revision}" * bool(revision))
@@ -36,7 +37,10 @@ def idempotency_key(type_: str, key: str, step: str, *, undo: bool, revision: in
     whole = f"{head}/{quote(key, safe='')}{tail}"
     if len(whole) <= _KEY_LIMIT:
         return whole
-    return f"{head}/~{hashlib.sha256(key.encode()).hexdigest()}{tail}"
+    hashed = f"{head}/={hashlib.sha256(key.encode()).hexdigest()}{tail}"
+    if len(hashed) <= _KEY_LIMIT:
+        return hashed
+    return f"={hashlib.sha256(whole.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

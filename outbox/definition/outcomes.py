@@ -9,6 +9,9 @@ from typing import Any
 from outbox.definition.retry import Retry
 
 _MESSAGE_LIMIT = 4000
+_LARGEST_CODE = 2**53
+# Beyond any provider's, and within what Postgres can add to the present.
+_LONGEST_WAIT = 366 * 86400.0
 # An escaped NUL, not a backslash that is itself escaped and followed by u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -30,7 +33,7 @@ class RetryAfter(Exception):
     """Raised by a handler: try again, but not before ``seconds`` from now.
 
     Args:
-        seconds: how long to wait, instead of the policy's backoff.
+        seconds: how long to wait, instead of the policy's backoff; at most a year.
         message: why, for people.
         no_effect: True when this attempt is known to have had no effect.
     """
@@ -39,7 +42,7 @@ class RetryAfter(Exception):
         self, seconds: float, message: str = "asked to wait", *, no_effect: bool = False
     ) -> None:
         super().__init__(message)
-        self.seconds = max(0.0, seconds)
+        self.seconds = min(max(0.0, seconds), _LONGEST_WAIT)
         self.no_effect = no_effect
 
 
@@ -83,11 +86,18 @@ Outcome = Done | Retried | Refused | InDoubt
 
 def describe(error: BaseException) -> dict[str, Any]:
     """An exception as the JSON that history keeps: type, message, and a code where it has one."""
-    message = (str(error) or type(error).__name__)[:_MESSAGE_LIMIT]
-    described: dict[str, Any] = {"type": type(error).__name__, "message": storable(message)}
-    code = getattr(error, "code", None)
-    if isinstance(code, str | int) and not isinstance(code, bool):
-        described["code"] = storable(code) if isinstance(code, str) else code
+    name = type(error).__name__
+    try:
+        message, code = str(error) or name, getattr(error, "code", None)
+    except Exception:  # noqa: BLE001 - it cannot even say what it is; its type then has to do
+        message, code = name, None
+    described: dict[str, Any] = {"type": name, "message": storable(message[:_MESSAGE_LIMIT])}
+    match code:
+        case str():
+            described["code"] = storable(code[:_MESSAGE_LIMIT])
+        case int() if not isinstance(code, bool):
+            # A larger one is no number to the readers of JSON.
+            described["code"] = int(code) if abs(code) <= _LARGEST_CODE else str(code)
     return described
 
 
@@ -109,6 +119,7 @@ def from_exception(error: Exception, policy: Retry) -> Outcome:
         case RetryAfter():
             return Retried(describe(error), no_effect=error.no_effect, after=error.seconds)
         case _ if isinstance(error, policy.no_effect):
-            return Retried(describe(error), no_effect=True)
+            give_up = isinstance(error, policy.give_up_on)
+            return Retried(describe(error), no_effect=True, give_up=give_up)
         case _:
             return Retried(describe(error), give_up=isinstance(error, policy.give_up_on))

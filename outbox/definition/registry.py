@@ -14,7 +14,7 @@ import orjson
 
 from outbox.definition.retry import Retry
 from outbox.definition.saga import Runnable, Saga
-from outbox.errors import ConfigurationError, DefinitionError
+from outbox.errors import ConfigurationError, DefinitionError, OutboxError
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,12 @@ def load_app(reference: str) -> App:
         sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"{reference!r}: {error}") from error
+    except OutboxError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"{reference!r}: importing {module_name} failed, {type(error).__name__}: {error}"
+        ) from error
     found = getattr(module, attribute, None)
     if isinstance(found, App):
         return found

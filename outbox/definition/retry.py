@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from outbox.errors import DefinitionError
@@ -34,9 +35,12 @@ class Retry:
     give_up_on: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise DefinitionError(f"Retry(attempts={self.attempts}): at least 1 attempt is made")
-        if not 0 <= self.base <= self.cap:
+        if not isinstance(self.attempts, int) or self.attempts < 1:
             raise DefinitionError(
-                f"Retry(base={self.base}, cap={self.cap}): needs 0 <= base <= cap, in seconds"
+                f"Retry(attempts={self.attempts}): a whole number of attempts is made, at least 1"
+            )
+        if not 0 <= self.base <= self.cap or math.isinf(self.cap):
+            raise DefinitionError(
+                f"Retry(base={self.base}, cap={self.cap}): needs 0 <= base <= cap, in finite "
+                "seconds"
             )

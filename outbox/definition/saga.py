@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints, overload
@@ -10,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints, overlo
 import orjson
 from psycopg import AsyncConnection
 from pydantic import BaseModel, TypeAdapter
+from pydantic.errors import PydanticUserError
 
 from outbox.definition.command import Command
 from outbox.definition.retry import Retry
@@ -34,31 +36,22 @@ class Runnable:
         self.timeout = timeout
         self.transactional = transactional
         self.is_async = inspect.iscoroutinefunction(handler)
-        if timeout <= 0:
+        if not (timeout > 0 and math.isfinite(timeout)):
             raise DefinitionError(f"{owner}: timeout={timeout} is not a positive number of seconds")
         if transactional and not self.is_async:
             raise DefinitionError(f"{owner} is transactional, so its handler must be `async def`")
         wanted = ("cmd", "tx") if transactional else ("cmd",)
-        positional = [
+        required = [
             p
             for p in inspect.signature(handler).parameters.values()
-            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.default is p.empty
         ]
-        if len(positional) != len(wanted):
+        if len(required) != len(wanted) or any(p.kind is p.KEYWORD_ONLY for p in required):
             raise DefinitionError(
                 f"{owner}: its handler takes ({', '.join(wanted)}), "
-                f"not ({', '.join(p.name for p in positional)})"
+                f"not ({', '.join(p.name for p in required)})"
             )
-        try:
-            hints = get_type_hints(handler)
-        except NameError as error:
-            raise DefinitionError(
-                f"{owner}: its annotations do not resolve ({error}); "
-                "define the types it names at module level"
-            ) from error
-        self._adapter: TypeAdapter[Any] = (
-            TypeAdapter(hints["return"]) if "return" in hints else _NOTHING
-        )
+        self._adapter = _result_adapter(handler, owner)
 
     def dump_result(self, value: object) -> str | None:
         """A handler's result as JSON text; None stays None.
@@ -74,6 +67,26 @@ class Runnable:
     def load_result(self, value: object) -> Any:
         """A stored result, validated against the handler's return annotation."""
         return None if value is None else self._adapter.validate_python(value)
+
+
+def _result_adapter(handler: Handler, owner: str) -> TypeAdapter[Any]:
+    """What turns a handler's results into JSON and back, made from its return annotation."""
+    try:
+        hints = get_type_hints(handler)
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        raise DefinitionError(
+            f"{owner}: its annotations do not resolve ({error}); "
+            "define the types it names at module level"
+        ) from error
+    if "return" not in hints:
+        return cast(TypeAdapter[Any], _NOTHING)
+    try:
+        return TypeAdapter(hints["return"])
+    except PydanticUserError as error:
+        raise DefinitionError(
+            f"{owner}: a result of type {hints['return']!r} cannot be stored; return a pydantic "
+            "model, a dataclass, or what JSON knows"
+        ) from error
 
 
 class Step(Runnable, Generic[I, R]):

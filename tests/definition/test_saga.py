@@ -1,0 +1,196 @@
+"""A saga type that cannot be run is refused when it is made, and the message names the culprit."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from psycopg import AsyncConnection
+from pydantic import BaseModel
+
+from outbox import App, Command, Retry, Saga
+from outbox.definition.registry import load_app
+from outbox.errors import ConfigurationError, DefinitionError
+
+
+class Order(BaseModel):
+    """An input."""
+
+    number: int = 1
+
+
+class Unserializable:
+    """Nothing that pydantic knows."""
+
+
+async def act(cmd: Command[Order]) -> None: ...
+
+
+async def act_in(cmd: Command[Order], tx: AsyncConnection[Any]) -> None: ...
+
+
+def plain_in(cmd: Command[Order], tx: AsyncConnection[Any]) -> None: ...
+
+
+async def no_argument() -> None: ...
+
+
+async def keyword_only(cmd: Command[Order], *, currency: str) -> None: ...
+
+
+async def unresolvable(cmd: "Command[Nowhere]") -> None: ...  # type: ignore[name-defined] # noqa: F821
+
+
+async def unresolvable_module(cmd: "functools.Nowhere[Order]") -> None: ...  # type: ignore[name-defined]
+
+
+async def gives_unserializable(cmd: Command[Order]) -> Unserializable:
+    raise NotImplementedError
+
+
+def make(handler: Callable[..., Any] = act, **options: Any) -> Saga[Order]:
+    saga = Saga("order", input=Order)
+    saga.step(**{"name": "reserve", "nothing_to_undo": "it reads", **options})(handler)
+    return saga
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"name": "9lives"}, '"9lives"'),
+        ({"name": "a b"}, '"a b"'),
+        ({"name": "x" * 101}, "not a name"),
+        ({"nothing_to_undo": "  "}, "nothing_to_undo must say why"),
+        ({"timeout": 0}, "timeout=0"),
+        ({"timeout": -1}, "timeout=-1"),
+        ({"timeout": float("inf")}, "timeout=inf"),
+        ({"timeout": float("nan")}, "timeout=nan"),
+        ({"handler": act, "transactional": True}, r"\(cmd, tx\), not \(cmd\)"),
+        ({"handler": act_in}, r"\(cmd\), not \(cmd, tx\)"),
+        ({"handler": plain_in, "transactional": True}, "async def"),
+        ({"handler": no_argument}, r"takes \(cmd\), not \(\)"),
+        ({"handler": keyword_only}, "currency"),
+        ({"handler": unresolvable}, "Nowhere"),
+        ({"handler": unresolvable_module}, "Nowhere"),
+        ({"handler": gives_unserializable}, "Unserializable"),
+    ],
+)
+def test_an_impossible_step_is_refused_by_name(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(DefinitionError, match=says) as refused:
+        make(**options)
+    assert 'of saga type "order"' in str(refused.value)
+    assert str(options.get("name", "reserve")) in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["", "9", "a b", "ü", "a/b", "x" * 101, "a\n"])
+def test_a_bad_name_of_a_type_is_refused(name: str) -> None:
+    with pytest.raises(DefinitionError) as refused:
+        Saga(name, input=Order)
+    assert repr(name) in str(refused.value)
+
+
+@pytest.mark.parametrize("model", [dict, int, "Order", Order(), None, list[Order]])
+def test_an_input_that_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(DefinitionError, match=r'"order".*is not a pydantic model'):
+        Saga("order", input=model)
+
+
+@pytest.mark.parametrize("version", [0, -1])
+def test_a_version_is_positive(version: int) -> None:
+    with pytest.raises(DefinitionError, match=f'"order".*version={version}'):
+        Saga("order", input=Order, version=version)
+
+
+def test_two_steps_of_one_name() -> None:
+    with pytest.raises(DefinitionError, match='"order" has two steps named "reserve"'):
+        make().step(name="reserve", nothing_to_undo="it reads")(act)
+
+
+def test_two_pivots() -> None:
+    with pytest.raises(DefinitionError, match='two pivots: "reserve" and "charge"'):
+        make(pivot=True).step(name="charge", pivot=True)(act)
+
+
+def test_two_compensations() -> None:
+    step = Saga("order", input=Order).step(name="reserve")(act)
+    step.compensation()(act)
+    with pytest.raises(DefinitionError, match='"reserve" of saga type "order" has two comp'):
+        step.compensation()(act)
+
+
+def test_a_compensation_of_what_needs_none() -> None:
+    step = Saga("order", input=Order).step(name="reserve", nothing_to_undo="it reads")(act)
+    with pytest.raises(DefinitionError, match="nothing_to_undo='it reads'"):
+        step.compensation()(act)
+
+
+def test_an_impossible_compensation_is_refused_by_its_steps_name() -> None:
+    step = Saga("order", input=Order).step(name="reserve")(act)
+    with pytest.raises(DefinitionError, match='the compensation of step "reserve"'):
+        step.compensation(timeout=0)(act)
+
+
+def test_no_steps() -> None:
+    with pytest.raises(DefinitionError, match='"order" has no steps'):
+        App([Saga("order", input=Order)])
+
+
+def test_a_step_before_the_pivot_is_undone_or_says_why_not() -> None:
+    saga = Saga("order", input=Order)
+    saga.step(name="reserve")(act)
+    saga.step(name="charge", pivot=True)(act)
+    with pytest.raises(DefinitionError, match=r'step "reserve".*cannot be undone'):
+        App([saga])
+
+
+def test_at_and_after_the_pivot_nothing_needs_to_be_undone() -> None:
+    saga = make()
+    saga.step(name="charge", pivot=True)(act)
+    saga.step(name="mail")(act)
+    assert App([saga]).sagas == {("order", 1): saga}
+
+
+def test_the_same_version_twice_and_no_saga_at_all() -> None:
+    with pytest.raises(DefinitionError, match="order version 1"):
+        App([make(), make()])
+    with pytest.raises(DefinitionError, match="at least one saga"):
+        App([])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"attempts": 0}, "attempts=0"),
+        ({"attempts": 2.5}, "attempts=2.5"),
+        ({"base": -1}, "base=-1"),
+        ({"base": 10, "cap": 5}, "base=10, cap=5"),
+        ({"base": float("nan")}, "base=nan"),
+        ({"cap": float("inf")}, "cap=inf"),
+    ],
+)
+def test_a_retry_policy_has_bounds(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(DefinitionError, match=says):
+        Retry(**given)
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ("nothing", "module:attribute"),
+        ("no.such.module:app", "no.such"),
+        ("tests.definition.test_saga:nowhere", "'nowhere'"),
+        ("tests.definition.test_saga:Order", "'Order'"),
+        ("tests.definition.broken:app", "ZeroDivisionError"),
+        (":app", "':app'"),
+    ],
+)
+def test_an_app_that_cannot_be_loaded_is_named(reference: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        load_app(reference)
+
+
+several = [make()]
+
+
+def test_a_saga_or_a_list_of_them_is_an_app_as_well() -> None:
+    assert load_app("tests.definition.test_saga:several").sagas == {("order", 1): several[0]}
