@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from outbox.errors import ConfigurationError
 
@@ -92,3 +92,11 @@ def load_settings(**overrides: object) -> Settings:
             got = "" if "dsn" in name else f", not {problem['input']!r}"
             problems.append(f"{variable}: {problem['msg']}{got}")
         raise ConfigurationError("; ".join(problems)) from None
+    except SettingsError as error:
+        # Its message names the field; the value, which could not be parsed, is in its cause.
+        raise ConfigurationError(
+            f"{error}: the only settings that are not plain text are JSON, such as "
+            'OUTBOX_TYPE_CONCURRENCY={"payment": 20}'
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"the file .env is not UTF-8: {error}") from None

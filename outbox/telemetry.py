@@ -18,11 +18,25 @@ class Telemetry:
 
     def __init__(self, *hooks: Hook) -> None:
         self.hooks = list(hooks)
+        self._reported: set[tuple[Hook, str]] = set()
 
     def emit(self, event: str, level: Level = "info", /, **fields: Any) -> None:
-        """Tells every hook. An event about a saga carries saga_id, type, step and attempt."""
+        """Tells every hook. An event about a saga carries saga_id, type, step and attempt.
+
+        A hook that raises does not stop the engine: it is reported on standard error, once for each
+        kind of event, and goes on being called.
+        """
         for hook in self.hooks:
-            hook(event, level, fields)
+            try:
+                hook(event, level, fields)
+            except Exception:  # noqa: BLE001 - whatever a subscriber's own code raises
+                self._report(hook, event)
+
+    def _report(self, hook: Hook, event: str) -> None:
+        if (hook, event) in self._reported:
+            return
+        self._reported.add((hook, event))
+        logging.getLogger("outbox").exception("the telemetry hook %r failed at %s", hook, event)
 
 
 def log_hook() -> Hook:

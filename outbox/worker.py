@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from outbox.definition.outcomes import Done
 from outbox.definition.registry import App, AppContext, describe_input, describe_steps
 from outbox.engine.advance import Advancer
@@ -93,7 +95,10 @@ class Worker:
                     resources.extend(await stack.enter_async_context(app.lifespan(context)))
                 except Exception as error:
                     names = ", ".join(sorted({type_ for type_, _ in app.sagas}))
-                    raise LifespanError(f"the lifespan of the app of {names}: {error}") from error
+                    why = _reason(error)
+                    raise LifespanError(
+                        f"the app of {names} could not set up what its handlers need: {why}"
+                    ) from error
             await self._serve(resources)
 
     async def _serve(self, resources: Iterable[object]) -> None:
@@ -188,6 +193,7 @@ class Worker:
     async def _finish(self) -> None:
         """Lets what runs finish within the grace period; then cancels it, and commits that."""
         self._advancer.keep = False
+        self._executor.drain()
         self._telemetry.emit("worker_stopping", in_hand=len(self._hand))
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=self._settings.shutdown_grace)
@@ -254,6 +260,12 @@ class Worker:
             yield maker
         finally:
             await maker.close()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+    return str(error) or type(error).__name__
 
 
 class _MakeLink:

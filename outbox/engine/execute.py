@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,7 +34,12 @@ _CANCEL_SECONDS = 1.0
 
 
 class LateError(Exception):
-    """The command was in hand for too long without being begun; it is given back."""
+    """The command was in hand for too long without being begun, or it waits for a thread while the
+    worker ends; it is given back."""
+
+
+class HandlerExitedError(Exception):
+    """A handler called ``sys.exit``, which is not to end the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +116,14 @@ class Executor:
         self._telemetry = telemetry
         self._resources = tuple(resources)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="step")
+        # A handler that waited in the pool's own queue would run even after its attempt has ended.
+        self._free_threads = asyncio.Semaphore(threads)
         self._left_behind: set[asyncio.Future[Any]] = set()
         self._stuck_threads = 0
         self._exhausted_at = max(1, threads // 2)
         self.exhausted = asyncio.Event()
         self.shutting_down = False
+        self._draining = False
 
     @property
     def left_behind(self) -> int:
@@ -129,9 +137,7 @@ class Executor:
         Raises:
             LateError: it is too late to begin; nothing was done.
         """
-        await self._lease.fresh()
-        if clock() > held.begin_before:
-            raise LateError
+        await self._admit(held)
         runnable = held.runnable
         began = clock()
         outcome: Outcome
@@ -145,15 +151,46 @@ class Executor:
         doubt = 0.0 if isinstance(outcome, Done) else max(0.0, runnable.timeout - took)
         return Attempt(held, outcome, took, doubt)
 
+    def drain(self) -> None:
+        """Lets what runs go on; what still waits for a thread is given back."""
+        self._draining = True
+        self._free_threads.release()
+
+    async def _admit(self, held: HeldCommand) -> None:
+        """Waits until an attempt may begin: the lease is fresh, and a plain function has a thread,
+        which is its own until it ends.
+
+        Raises:
+            LateError: it may not begin any more.
+        """
+        threaded = not held.runnable.is_async
+        if threaded:
+            await self._free_threads.acquire()
+        try:
+            await self._lease.fresh()
+            if clock() > held.begin_before or (threaded and self._draining):
+                raise LateError
+        except BaseException:
+            if threaded:
+                self._free_threads.release()
+            raise
+
     def _begin(self, held: HeldCommand, tx: Connection | None) -> asyncio.Future[Any]:
         """Starts the handler: in a task of its own, so that it can be left behind, or a thread."""
-        runnable, command = held.runnable, held.to_command(self._resources)
-        if tx is not None:
-            return asyncio.ensure_future(runnable.handler(command, tx))
-        if runnable.is_async:
-            return asyncio.ensure_future(runnable.handler(command))
-        loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._threads, runnable.handler, command)
+        handler = held.runnable.handler
+        if held.runnable.is_async:
+            command = held.to_command(self._resources)
+            called = handler(command) if tx is None else handler(command, tx)
+            return asyncio.ensure_future(_contained(called))
+        try:
+            running = asyncio.get_running_loop().run_in_executor(
+                self._threads, _call_contained, handler, held.to_command(self._resources)
+            )
+        except BaseException:
+            self._free_threads.release()
+            raise
+        running.add_done_callback(lambda _: self._free_threads.release())
+        return running
 
     async def _watch(
         self, held: HeldCommand, running: asyncio.Future[Any], tx: Connection | None
@@ -236,3 +273,17 @@ class Executor:
     def close(self) -> None:
         """Takes no more; threads that run on are left behind."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def _contained(called: Awaitable[Any]) -> Any:
+    try:
+        return await called
+    except SystemExit as error:
+        raise HandlerExitedError(f"the handler called sys.exit({error.code!r})") from error
+
+
+def _call_contained(handler: Callable[[Any], Any], command: object) -> Any:
+    try:
+        return handler(command)
+    except SystemExit as error:
+        raise HandlerExitedError(f"the handler called sys.exit({error.code!r})") from error

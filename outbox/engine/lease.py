@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-import psycopg
-
 from outbox.engine.link import InterruptedStatementError, Link, clock
 from outbox.store.connect import Connection
 from outbox.store.functions import Functions
@@ -74,20 +72,22 @@ class Lease:
         began = clock()
         expires = timedelta(seconds=self._lease * _EXPIRES)
 
-        async def work(connection: Connection) -> None:
+        async def work(connection: Connection) -> tuple[timedelta, int] | None:
             await self._functions.register_worker(
                 connection, worker, socket.gethostname(), os.getpid(), self._types, expires
             )
+            return await self._functions.heartbeat(connection, worker)
 
-        while True:
+        found = None
+        while found is None:
             try:
-                await self._link.once(work)
-                break
+                found = await self._link.once(work)
             except InterruptedStatementError:
+                found = None
+            if found is None:  # lost, or reaped already: whatever was registered runs out
                 self.worker = worker = uuid4()
                 began = clock()
-            except psycopg.errors.UniqueViolation:  # the lost statement had been committed
-                break
+        self.hold, self.max_result_bytes = found
         self._note_good(began)
         self._telemetry.emit("worker_registered", worker=str(worker), pid=os.getpid())
 

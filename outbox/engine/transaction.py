@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from outbox.definition.outcomes import Done, InDoubt, Retried, describe
 from outbox.engine.advance import Advancer
@@ -146,8 +147,9 @@ class Transactions:
                     raise _MemberFailedError(place, late) from None
                 if isinstance(attempt.outcome, InDoubt):
                     raise _MemberFailedError(place, attempt)
-                if connection.broken or connection.closed:
+                if connection.broken:
                     raise psycopg.OperationalError("the connection broke in the transaction")
+                attempt = _unless_misused(connection, attempt)
                 if not isinstance(attempt.outcome, Done):
                     raise _MemberFailedError(place, attempt)
                 attempts[place] = attempt
@@ -208,3 +210,24 @@ class Transactions:
     def _fenced(self, held: HeldCommand) -> tuple[End, Attempt | None]:
         self._advancer.tell_refused(held)
         return None, None
+
+
+def _unless_misused(connection: Connection, attempt: Attempt) -> Attempt:
+    """The attempt; a failed one when its handler left the transaction unusable. Seen only at the
+    next statement, that would be taken for the next handler's fault."""
+    status = connection.info.transaction_status
+    if status == TransactionStatus.INTRANS or not isinstance(attempt.outcome, Done | Retried):
+        return attempt
+    if status == TransactionStatus.INERROR:
+        if isinstance(attempt.outcome, Retried):
+            return attempt
+        return replace(attempt, outcome=Retried({
+            "type": "TransactionAborted",
+            "message": "a statement of the handler failed, and the handler went on as if it had "
+            "not: let the error out, or put what may fail into `async with tx.transaction()`",
+        }))  # fmt: skip
+    return replace(attempt, outcome=Retried({
+        "type": "TransactionEnded",
+        "message": "the handler ended its transaction or closed its connection: the engine commits "
+        "both the handler's writes and the transition, so a handler may do neither",
+    }, give_up=True))  # fmt: skip

@@ -1,6 +1,6 @@
-"""Workers that outlive their demo, because it was killed: found and ended by the next one.
+"""Processes that outlive their demo, because it was killed: found and ended by the next one.
 
-They would find the next demo's Postgres where their own was, and take its payments to a provider
+Workers would find the next demo's Postgres where their own was, and take its payments to a provider
 that it knows nothing of.
 """
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from steps.demo.errors import DemoError
@@ -104,20 +103,6 @@ def run_saga(
             f"saga {' '.join(arguments)} ended with exit code {code}:\n{last_lines(log)}"
         )
     return output.read_text()
-
-
-@contextlib.contextmanager
-def errors_to(log: Path) -> Iterator[None]:
-    """Lead the error output of what the block starts into a file, this process's own meanwhile too:
-    for a program whose starter leaves it as it is inherited."""
-    before = os.dup(2)
-    try:
-        with log.open("ab") as file:
-            os.dup2(file.fileno(), 2)
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
 
 
 def last_lines(log: Path, count: int = 15) -> str:

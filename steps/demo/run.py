@@ -16,12 +16,12 @@ from rich.console import Console
 
 import outbox
 from steps import ledger
-from steps.demo import facts, report
+from steps.demo import facts, leftovers, report
 from steps.demo.directory import DemoDirectory
 from steps.demo.errors import DemoError
 from steps.demo.interrupts import Interrupts
 from steps.demo.mailbox import Mailbox
-from steps.demo.programs import LEDGER_SCHEMA, SCHEMA, environment, errors_to, last_lines, run_saga
+from steps.demo.programs import LEDGER_SCHEMA, SCHEMA, environment, last_lines, run_saga
 from steps.demo.progress import Display, read_counts
 from steps.demo.verdict import compare
 from steps.demo.workers import Crew
@@ -144,10 +144,11 @@ def run(console: Console, directory: DemoDirectory, order: Order, interrupts: In
 def _sandbox(directory: Path) -> SandboxProcess:
     log = directory / "sandbox.log"
     try:
-        with errors_to(log):
-            return SandboxProcess(directory / "sandbox.db")
+        sandbox = SandboxProcess(directory / "sandbox.db", log=log)
     except RuntimeError as error:
         raise DemoError(f"{error}:\n{last_lines(log)}") from error
+    leftovers.remember(directory, sandbox.pid)
+    return sandbox
 
 
 async def _prepare(dsn: str) -> None:

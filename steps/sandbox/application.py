@@ -7,6 +7,7 @@ import time
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -154,6 +155,7 @@ def build(store: Store, *, slow: float, search_lag: float) -> Starlette:
     """
     routes = Routes(store, Service(store, slow), search_lag)
     return Starlette(
+        exception_handlers={ClientDisconnect: _client_gone},
         routes=[
             Route(INTENTS_URL, routes.create, methods=["POST"]),
             Route(INTENTS_URL, routes.list, methods=["GET"]),
@@ -165,8 +167,13 @@ def build(store: Store, *, slow: float, search_lag: float) -> Starlette:
             Route("/sandbox/intents", routes.intents, methods=["GET"]),
             Route("/sandbox/faults", routes.add_fault, methods=["POST"]),
             Route("/sandbox/faults", routes.clear_faults, methods=["DELETE"]),
-        ]
+        ],
     )
+
+
+def _client_gone(_http: HttpRequest, _error: Exception) -> Response:
+    """A client that was killed in mid-request hears nothing any more."""
+    return Response(status_code=499)
 
 
 def _authorized(http: HttpRequest) -> bool:

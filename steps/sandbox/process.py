@@ -19,13 +19,15 @@ class SandboxProcess:
     Args:
         store: the file it remembers in; start another process on it to continue.
         port: 0 takes a free one.
+        log: a file for its error output; by default that of this process.
         options: further command line options, e.g. ``"--key-ttl", "2"``.
 
     Raises:
         RuntimeError: it ended before it accepted connections.
     """
 
-    def __init__(self, store: Path, *options: str, port: int = 0) -> None:
+    def __init__(self, store: Path, *options: str, port: int = 0, log: Path | None = None) -> None:
+        errors = None if log is None else log.open("ab")
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -38,12 +40,16 @@ class SandboxProcess:
                 *options,
             ],
             stdout=subprocess.PIPE,
+            stderr=errors,
             text=True,
             # The package is found from here, wherever the caller stands.
             cwd=Path(__file__).parents[2],
             # An interrupt at the terminal is the caller's to deal with.
             start_new_session=True,
         )
+        if errors is not None:
+            errors.close()
+        self.pid = self._process.pid
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
         if not self.url:
