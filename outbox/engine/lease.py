@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from outbox.engine.link import InterruptedStatementError, Link, clock
 from outbox.store.connect import Connection
-from outbox.store.functions import Functions
+from outbox.store.functions import Functions, Lost
 from outbox.telemetry import Telemetry
 
 # Of the lease: when a silent worker counts as dead, how often it beats, how old a heartbeat may be
@@ -137,10 +137,9 @@ class Lease:
         while True:
             await asyncio.sleep(self._lease * _SWEEPS)
             since = link.connected_since
-            if since is not None and clock() - since < self._lease * _EXPIRES:
-                continue
+            young = since is None or clock() - since < self._lease * _EXPIRES
             try:
-                lost = await link.once(self._functions.reap)
+                lost = await link.once(_ping if young else self._functions.reap)
             except InterruptedStatementError:
                 continue
             for row in lost:
@@ -157,11 +156,28 @@ class Lease:
                 )
 
     async def leave(self) -> None:
-        """Ends the registration; what is still held is released."""
+        """Ends the registration; what is still held is released. When the database is away for a
+        lease, the others release it."""
         worker: UUID = self.worker
-        await self._link.run(lambda c: self._functions.deregister_worker(c, worker))
-        self._telemetry.emit("worker_left", worker=str(worker))
+        try:
+            async with asyncio.timeout(self._lease):
+                await self._link.run(lambda c: self._functions.deregister_worker(c, worker))
+        except TimeoutError:
+            self._telemetry.emit(
+                "worker_left_unheard",
+                "warning",
+                worker=str(worker),
+                message="the database is away: what this worker held is released by its lease",
+            )
+        else:
+            self._telemetry.emit("worker_left", worker=str(worker))
 
     def _note_good(self, began: float) -> None:
         self._last_good = began
         self._beaten.set()
+
+
+async def _ping(connection: Connection) -> list[Lost]:
+    """Shows that the connection lives; reaps nothing."""
+    await connection.execute("select 1")
+    return []
