@@ -39,7 +39,7 @@ begin
         update outbox
         set status = v_to, state = v_to, seq = seq + 1, fence = fence + 1, kind = 'compensation',
             step = v_step, undoes = v_ordinal, ordinal = ordinal + 1, attempt = 0, failures = 0, deaths = 0,
-            revision = 0, reason = null, moved_at = v_now, doubt_until = null,
+            revision = 0, reason = null, moved_at = v_now, doubt_until = null, abort = false,
             due_at = greatest(v_now, v_row.doubt_until)
         where id = p_saga;
         perform wake(v_row.type);

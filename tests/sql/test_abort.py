@@ -123,3 +123,15 @@ def test_abort_of_a_pivot_in_doubt_undoes_it_not_before_it_can_have_landed(engin
     assert engine.abort(at.saga) == "COMPENSATING"
     assert engine.row(at.saga).due_at == doubt_until
     assert undo_all(at) == ["book", "charge", "reserve"]
+
+
+def test_an_abort_of_a_command_given_back_since_an_earlier_one_leaves_its_undo_all_attempts(
+    engine: Engine,
+) -> None:
+    at = reach(engine, "pivot")
+    engine.abort(at.saga)
+    at.worker.release(at.held)
+    assert engine.abort(at.saga) == "COMPENSATING"
+    undo = at.worker.claim_one()
+    assert at.worker.say(undo, "retry", after=timedelta()).status == "COMPENSATING"
+    assert undo_all(at) == ["charge", "reserve"]
