@@ -168,13 +168,13 @@ class Worker:
                 await self._lease.leave()
             finally:
                 await cancel(claiming, transactions, *always, *self._tasks)
-                self._executor.close()
+                self._executor.threads.close()
 
     async def _until_stopped(self, parts: Sequence[asyncio.Task[None]]) -> None:
         """Returns when asked to stop, or when too many threads are stuck; a part that ends before
         is a bug, and raised."""
         stopped = asyncio.create_task(self._stop.wait())
-        exhausted = asyncio.create_task(self._executor.exhausted.wait())
+        exhausted = asyncio.create_task(self._executor.threads.exhausted.wait())
         done, _ = await asyncio.wait(
             [stopped, exhausted, *parts], return_when=asyncio.FIRST_COMPLETED
         )
@@ -193,7 +193,7 @@ class Worker:
     async def _finish(self) -> None:
         """Lets what runs finish within the grace period; then cancels it, and commits that."""
         self._advancer.keep = False
-        self._executor.drain()
+        self._executor.threads.drain()
         self._telemetry.emit("worker_stopping", in_hand=len(self._hand))
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=self._settings.shutdown_grace)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, assert_never
@@ -20,11 +19,11 @@ from outbox.definition.outcomes import (
     describe,
     from_exception,
     has_nul,
-    storable,
 )
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
 from outbox.engine.link import clock
+from outbox.engine.threads import DrainingError, Threads
 from outbox.store.connect import Connection
 from outbox.store.functions import Report
 from outbox.telemetry import Telemetry
@@ -115,15 +114,9 @@ class Executor:
         self._lease = lease
         self._telemetry = telemetry
         self._resources = tuple(resources)
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="step")
-        # A handler that waited in the pool's own queue would run even after its attempt has ended.
-        self._free_threads = asyncio.Semaphore(threads)
+        self.threads = Threads(threads)
         self._left_behind: set[asyncio.Future[Any]] = set()
-        self._stuck_threads = 0
-        self._exhausted_at = max(1, threads // 2)
-        self.exhausted = asyncio.Event()
         self.shutting_down = False
-        self._draining = False
 
     @property
     def left_behind(self) -> int:
@@ -151,11 +144,6 @@ class Executor:
         doubt = 0.0 if isinstance(outcome, Done) else max(0.0, runnable.timeout - took)
         return Attempt(held, outcome, took, doubt)
 
-    def drain(self) -> None:
-        """Lets what runs go on; what still waits for a thread is given back."""
-        self._draining = True
-        self._free_threads.release()
-
     async def _admit(self, held: HeldCommand) -> None:
         """Waits until an attempt may begin: the lease is fresh, and a plain function has a thread,
         which is its own until it ends.
@@ -165,14 +153,17 @@ class Executor:
         """
         threaded = not held.runnable.is_async
         if threaded:
-            await self._free_threads.acquire()
+            try:
+                await self.threads.reserve()
+            except DrainingError:
+                raise LateError from None
         try:
             await self._lease.fresh()
-            if clock() > held.begin_before or (threaded and self._draining):
+            if clock() > held.begin_before:
                 raise LateError
         except BaseException:
             if threaded:
-                self._free_threads.release()
+                self.threads.give_back()
             raise
 
     def _begin(self, held: HeldCommand, tx: Connection | None) -> asyncio.Future[Any]:
@@ -183,14 +174,11 @@ class Executor:
             called = handler(command) if tx is None else handler(command, tx)
             return asyncio.ensure_future(_contained(called))
         try:
-            running = asyncio.get_running_loop().run_in_executor(
-                self._threads, _call_contained, handler, held.to_command(self._resources)
-            )
+            command = held.to_command(self._resources)
         except BaseException:
-            self._free_threads.release()
+            self.threads.give_back()
             raise
-        running.add_done_callback(lambda _: self._free_threads.release())
-        return running
+        return self.threads.run(lambda command: _call_contained(handler, command), command)
 
     async def _watch(
         self, held: HeldCommand, running: asyncio.Future[Any], tx: Connection | None
@@ -198,7 +186,8 @@ class Executor:
         """The handler's outcome, within its time."""
         try:
             await asyncio.wait({running}, timeout=held.runnable.timeout)
-            if not running.done():
+            timed_out = not running.done()
+            if timed_out:
                 await self._end(held, running, tx)
         except asyncio.CancelledError:
             await self._end(held, running, tx)
@@ -206,6 +195,10 @@ class Executor:
                 raise
             message = "the worker shut down during the attempt"
             return InDoubt({"type": "WorkerShutdown", "message": message}, counted=False)
+        if running.done() and running.cancelled() and not timed_out:
+            return InDoubt(
+                {"type": "Cancelled", "message": "the handler was cancelled from within"}
+            )
         if not running.done() or running.cancelled():
             message = f"no answer within {held.runnable.timeout:g} s"
             return InDoubt({"type": "Timeout", "message": message})
@@ -230,22 +223,18 @@ class Executor:
         if tx is not None:
             await tx.close()
         if not held.runnable.is_async:
-            self._stuck_threads += 1
-            if self._stuck_threads >= self._exhausted_at:
-                self.exhausted.set()
+            self.threads.leave_behind(running)
         self._left_behind.add(running)
         running.add_done_callback(lambda done: self._came_late(held, done))
 
     def _came_late(self, held: HeldCommand, future: asyncio.Future[Any]) -> None:
         self._left_behind.discard(future)
-        if not held.runnable.is_async:
-            self._stuck_threads -= 1
         error = None if future.cancelled() else future.exception()
         self._telemetry.emit(
             "late_result_refused",
             "warning",
             **held.fields,
-            error=None if error is None else storable(str(error)),
+            error=None if error is None else describe(error)["message"],
         )
 
     def _keep(self, held: HeldCommand, value: object) -> Outcome:
@@ -269,10 +258,6 @@ class Executor:
             )
             return Retried({"type": "ResultNotStorable", "message": message})
         return Done(result)
-
-    def close(self) -> None:
-        """Takes no more; threads that run on are left behind."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 async def _contained(called: Awaitable[Any]) -> Any:
