@@ -9,10 +9,11 @@ others go on together. So a handler may run more than once before its one commit
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -29,6 +30,7 @@ from outbox.store.functions import Answer, Functions
 _LARGEST_GROUP = 100
 _LONGEST_TRANSACTION = 0.5
 _PATIENCE_MARGIN = 5.0
+_MOST_BREAKS = 5
 
 # What became of a member: an answer, None when it is no longer this worker's, or that it was too
 # late.
@@ -42,6 +44,14 @@ class _MemberFailedError(Exception):
         super().__init__()
         self.place = place
         self.attempt = attempt
+
+
+class _BrokeInHandlerError(psycopg.OperationalError):
+    """The connection broke while a handler used it: the server's fault, or what it made it do."""
+
+    def __init__(self, culprit: HeldCommand) -> None:
+        super().__init__("the connection broke in a handler's transaction")
+        self.culprit = culprit
 
 
 class Transactions:
@@ -62,6 +72,7 @@ class Transactions:
         self._advancer = advancer
         self._queue: deque[tuple[HeldCommand, asyncio.Future[tuple[End, Attempt | None]]]] = deque()
         self._filled = asyncio.Event()
+        self._breaks: Counter[UUID] = Counter()
 
     async def run(self, held: HeldCommand) -> tuple[Answer | None, Attempt | None]:
         """Runs one command in a transaction: its answer and its attempt.
@@ -94,7 +105,8 @@ class Transactions:
             if not group:
                 continue
             ends = await self._settle(link, [held for held, _ in group])
-            for (_, future), end in zip(group, ends, strict=True):
+            for (held, future), end in zip(group, ends, strict=True):
+                self._breaks.pop(held.command, None)
                 if not future.done():
                     future.set_result(end)
 
@@ -111,7 +123,12 @@ class Transactions:
             before = await self._settle(link, group[: failure.place])
             offender = await self._fail(failure.attempt)
             return [*before, offender, *await self._settle(link, group[failure.place + 1 :])]
-        except InterruptedStatementError:
+        except InterruptedStatementError as interrupted:
+            match interrupted.__cause__:
+                case _BrokeInHandlerError(culprit=culprit):
+                    self._breaks[culprit.command] += 1
+                    if self._breaks[culprit.command] >= _MOST_BREAKS:
+                        return await self._settle_without(link, group, group.index(culprit))
             return await self._recall(link, group)
         except psycopg.Error as error:
             # At the commit, or in the advance: nobody says whose fault it is.
@@ -122,6 +139,20 @@ class Transactions:
                     *await self._settle(link, group[half:]),
                 ]
             return [await self._fail(Attempt(group[0], Retried(describe(error)), 0.0, 0.0))]
+
+    async def _settle_without(
+        self, link: Link, group: Sequence[HeldCommand], place: int
+    ) -> list[tuple[End, Attempt | None]]:
+        """Settles a group one of whose handlers breaks the connection whenever it runs."""
+        error = {
+            "type": "ConnectionBroken",
+            "message": f"the connection broke {_MOST_BREAKS} times while this handler used it",
+        }
+        return [
+            *await self._settle(link, group[:place]),
+            await self._fail(Attempt(group[place], Retried(error), 0.0, 0.0)),
+            *await self._settle(link, group[place + 1 :]),
+        ]
 
     async def _commit(
         self, connection: Connection, group: Sequence[HeldCommand]
@@ -148,7 +179,7 @@ class Transactions:
                 if isinstance(attempt.outcome, InDoubt):
                     raise _MemberFailedError(place, attempt)
                 if connection.broken:
-                    raise psycopg.OperationalError("the connection broke in the transaction")
+                    raise _BrokeInHandlerError(held)
                 attempt = _unless_misused(connection, attempt)
                 if not isinstance(attempt.outcome, Done):
                     raise _MemberFailedError(place, attempt)
