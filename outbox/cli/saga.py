@@ -29,6 +29,7 @@ cli.command("psql", context_settings={"ignore_unknown_options": True})(install.p
 
 def main() -> None:
     """The entry point."""
+    shell.end_in_order_at_sigterm()
     cli(prog_name="saga")
 
 

@@ -45,6 +45,15 @@ out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False)
 
 
+def end_in_order_at_sigterm() -> None:
+    """Lets SIGTERM unwind the program, so that an embedded server does not outlive it."""
+
+    def on_signal(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, on_signal)
+
+
 def fail(message: str, code: int = WRONG) -> NoReturn:
     """Ends the program with a message on standard error."""
     print(f"error: {message}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from outbox.cli.shell import friendly, load_apps, opened, settings_of
+from outbox.cli.shell import end_in_order_at_sigterm, friendly, load_apps, opened, settings_of
 from outbox.settings import Settings
 from outbox.store.connect import describe_dsn
 from outbox.telemetry import Telemetry, configure_logging, log_hook
@@ -59,11 +59,15 @@ def work(
         )
         worker = Worker(found, settings, dsn, telemetry)
         loop = asyncio.new_event_loop()
-        loop.run_until_complete(_run(worker))
-    if worker.left_behind:
+        code = 0
+        try:
+            loop.run_until_complete(_run(worker))
+        except SystemExit as at_once:
+            code = int(at_once.code or 0)
+    if code or worker.left_behind:
         # The interpreter would wait for handlers that outlived their time, perhaps for ever.
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(code or 1)
     loop.close()
 
 
@@ -74,8 +78,8 @@ async def _run(worker: Worker) -> None:
     def on_signal(number: int) -> None:
         nonlocal asked
         if asked:
-            sys.stderr.flush()
-            os._exit(128 + number)
+            # Out of the loop, past everything that waits; an embedded server is still stopped.
+            raise SystemExit(128 + number)
         asked = True
         worker.stop()
 
@@ -86,6 +90,7 @@ async def _run(worker: Worker) -> None:
 
 def main() -> None:
     """The entry point."""
+    end_in_order_at_sigterm()
     cli(prog_name="worker")
 
 
