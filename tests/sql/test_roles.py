@@ -1,0 +1,179 @@
+"""What each role may do, and that it may do nothing else."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.fixtures import Schema, fresh_schema
+from tests.sql.conftest import running_engine
+from tests.sql.engine import Engine
+
+ROLES = ("producer", "worker", "viewer", "operator")
+TABLES = (
+    *("instance", "outbox", "transition", "worker", "act", "alert", "definition"),
+    *("definition_step", "setting", "applied_file"),
+)
+VIEWS = ("overview", "timeline", "pending", "stuck", "manual_intervention")
+NOBODY = uuid.UUID(int=0)
+
+CALLS = {
+    "start": ("producer", "operator"),
+    "start_many": ("producer", "operator"),
+    "input_schema": ("producer", "operator"),
+    "register": ("worker",),
+    "register_worker": ("worker",),
+    "heartbeat": ("worker",),
+    "deregister_worker": ("worker",),
+    "doze": ("worker",),
+    "claim": ("worker",),
+    "advance": ("worker",),
+    "recall": ("worker",),
+    "lock_held": ("worker",),
+    "release": ("worker",),
+    "held": ("worker",),
+    "reap": ("worker",),
+    "raise_alerts": ("worker",),
+    "purge": ("worker",),
+    "retry": ("operator",),
+    "abort": ("operator",),
+    "resolve": ("operator",),
+    "audit": ("operator",),
+    "clock": ROLES,
+}
+
+
+@pytest.fixture
+def shared(postgres_dsn: str) -> Iterator[Schema]:
+    """A schema with its roles."""
+    with fresh_schema(postgres_dsn, roles=True) as made:
+        yield made
+
+
+@pytest.fixture
+def engine(shared: Schema) -> Iterator[Engine]:
+    with running_engine(shared) as made:
+        yield made
+
+
+@contextmanager
+def as_role(engine: Engine, role: str) -> Iterator[psycopg.Connection[Any]]:
+    with engine.schema.connect() as connection:
+        connection.execute(
+            sql.SQL("set role {}").format(sql.Identifier(f"{engine.schema.name}_{role}"))
+        )
+        yield connection
+
+
+def test_each_function_may_be_called_by_its_roles_only(engine: Engine) -> None:
+    rows = engine.rows(
+        "select p.proname as name, r.role from pg_proc p, unnest(%s::text[]) as r(role) "
+        "where p.pronamespace = %s::regnamespace and p.prorettype <> 'trigger'::regtype "
+        "and p.proname not like 'fn_pgqueuer%%' "
+        "and has_function_privilege(%s || '_' || r.role, p.oid, 'execute')",
+        *(list(ROLES), engine.schema.name, engine.schema.name),
+    )
+    may = {(row.name, row.role) for row in rows}
+    assert may == {(name, role) for name, roles in CALLS.items() for role in roles}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_reads_or_writes_a_table_beyond_what_it_needs(engine: Engine, role: str) -> None:
+    rows = engine.rows(
+        "select t.name, p.privilege from unnest(%s::text[]) as t(name), "
+        "unnest('{select,insert,update,delete,truncate}'::text[]) as p(privilege) "
+        "where has_table_privilege(%s, t.name, p.privilege)",
+        *([*TABLES, *VIEWS], f"{engine.schema.name}_{role}"),
+    )
+    reads = () if role == "producer" else (*VIEWS, "setting", "applied_file")
+    allowed = {(name, "select") for name in reads}
+    if role == "operator":
+        allowed.add(("setting", "update"))
+    assert {(row.name, row.privilege) for row in rows} == allowed
+
+
+def test_a_producer_starts_sagas_and_sees_nothing(engine: Engine) -> None:
+    with as_role(engine, "producer") as producer:
+        first = producer.execute("select start('order', '{}', 'k')").fetchone()
+        assert producer.execute("select start('order', '{}', 'k')").fetchone() == first
+        with pytest.raises(psycopg.Error, match='unknown saga type "ordre"'):
+            producer.execute("select start('ordre', '{}')")
+        for table in (*TABLES, *VIEWS):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                producer.execute(sql.SQL("select * from {}").format(sql.Identifier(table)))
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            producer.execute("select * from claim(%s, '{order}', '{1}', '{1}')", (NOBODY,))
+
+
+def test_a_worker_runs_sagas_through_the_functions_only(engine: Engine) -> None:
+    saga = engine.start()
+    with as_role(engine, "worker") as connection:
+        worker = engine.worker()
+        (held,) = worker.claim(1, connection)
+        assert held.command == saga
+        for statement in (
+            "update outbox set fence = 0",
+            "insert into transition select * from transition",
+            "select input from instance",
+            "update setting set max_deaths = 1",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("select abort(%s, 'why')", (saga,))
+        assert connection.execute("select count(*) from pgqueuer_schedules").fetchone() == (0,)
+
+
+def test_a_viewer_reads_the_views(engine: Engine) -> None:
+    saga = engine.start(key="k")
+    with as_role(engine, "viewer") as viewer:
+        for view in VIEWS:
+            viewer.execute(sql.SQL("select * from {}").format(sql.Identifier(view)))
+        assert viewer.execute("select saga_id, key from overview").fetchall() == [(saga, "k")]
+        for statement in ("select start('order', '{}')", "select abort(%(saga)s, 'why')"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                viewer.execute(statement, {"saga": saga})
+
+
+def test_an_operator_acts_under_its_own_name(engine: Engine) -> None:
+    saga = engine.start()
+    with as_role(engine, "operator") as operator:
+        assert operator.execute("select status from overview").fetchall() == [("CREATED",)]
+        operator.execute("update setting set stuck_after = '1 hour'")
+        assert operator.execute("select abort(%s, 'why')", (saga,)).fetchone() == ("FAILED",)
+        assert operator.execute("select * from audit()").fetchall() == []
+    assert engine.value("select actor from act") == engine.value("select session_user")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_nobody_moves_the_clock(engine: Engine, role: str) -> None:
+    replace = (
+        "create or replace function {}.clock() returns timestamptz language sql "
+        "as $$ select '2000-01-01'::timestamptz $$"
+    )
+    with (
+        as_role(engine, role) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute(sql.SQL(replace).format(sql.Identifier(engine.schema.name)))
+
+
+def test_the_public_may_do_nothing(engine: Engine) -> None:
+    public = engine.rows(
+        "select p.proname from pg_proc p, aclexplode(coalesce(p.proacl, "
+        "acldefault('f', p.proowner))) as a where p.pronamespace = %s::regnamespace "
+        "and a.grantee = 0 and p.proname not like 'fn_pgqueuer%%'",
+        engine.schema.name,
+    )
+    assert public == []
+    assert not engine.rows(
+        "select 1 from pg_class c, aclexplode(c.relacl) as a "
+        "where c.relnamespace = %s::regnamespace and a.grantee = 0",
+        engine.schema.name,
+    )
