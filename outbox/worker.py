@@ -61,6 +61,7 @@ class Worker:
         check_cron("OUTBOX_ALERT_SCHEDULE", settings.alert_schedule)
         check_cron("OUTBOX_RETENTION_SCHEDULE", settings.retention_schedule)
         self._stop = asyncio.Event()
+        self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()
 
@@ -128,7 +129,7 @@ class Worker:
                 self._advancer,
             )
             listen_dsn = settings.listen_dsn
-            wake = Wake(
+            self._wake = wake = Wake(
                 link("listen", listen_dsn.get_secret_value() if listen_dsn else None),
                 self._functions.wake_channel,
             )
@@ -192,7 +193,7 @@ class Worker:
 
     async def _finish(self) -> None:
         """Lets what runs finish within the grace period; then cancels it, and commits that."""
-        self._advancer.keep = False
+        self._draining = True
         self._executor.threads.drain()
         self._telemetry.emit("worker_stopping", in_hand=len(self._hand))
         if self._tasks:
@@ -224,7 +225,8 @@ class Worker:
 
     async def _step(self, held: HeldCommand) -> HeldCommand | None:
         """One command; the saga's next, if this worker keeps it."""
-        if self._advancer.keep is False:
+        if self._draining:
+            # Not left to the advance: a release wakes another worker.
             await self._release(held.command, held.fence)
             return None
         began = clock()
@@ -237,7 +239,12 @@ class Worker:
         except LateError:
             await self._release(held.command, held.fence)
             return None
-        if answer is None or answer.fence is None:
+        if answer is None:
+            return None
+        if answer.fence is None:
+            if answer.status in ("EXECUTING", "COMPENSATING"):
+                # It is due later, perhaps sooner than the claimer meant to sleep.
+                self._wake.event.set()
             return None
         if attempt is None:
             # Committed, but its answer was lost, and with it the result: the claim reads it anew.

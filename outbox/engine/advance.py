@@ -34,7 +34,6 @@ class Advancer:
         self._telemetry = telemetry
         self._queue: list[tuple[Attempt, asyncio.Future[Answer | None]]] = []
         self._filled = asyncio.Event()
-        self.keep = True
 
     async def advance(self, attempt: Attempt) -> Answer | None:
         """Commits one attempt's outcome; None when the command was no longer this worker's."""
@@ -98,9 +97,7 @@ class Advancer:
     async def _send(self, reports: Sequence[Report]) -> list[Answer]:
         # Safe to send again after a lost answer: what was applied is answered as it was.
         async def work(connection: Connection) -> list[Answer]:
-            return await self._functions.advance(
-                connection, self._lease.worker, reports, keep=self.keep
-            )
+            return await self._functions.advance(connection, self._lease.worker, reports, keep=True)
 
         answers = {answer.command: answer for answer in await self._link.run(work)}
         return [answers[report.command] for report in reports]

@@ -191,7 +191,7 @@ class Transactions:
                 connection,
                 worker,
                 [attempt.to_report() for attempt in attempts.values()],
-                keep=self._advancer.keep,
+                keep=True,
             )
         by_command = {answer.command: answer for answer in answers}
         return [
