@@ -107,7 +107,8 @@ class Worker:
         async with self._links() as link:
             self._hand = Hand(self._sagas, settings.concurrency, settings.type_concurrency)
             self._lease = Lease(
-                link("lease"),
+                # Back well before those who reap may take it for dead.
+                link("lease", longest_wait=min(5.0, settings.lease * 0.2)),
                 self._functions,
                 self._telemetry,
                 lease=settings.lease,
@@ -284,12 +285,13 @@ class _MakeLink:
         self._telemetry = telemetry
         self._made: list[Link] = []
 
-    def __call__(self, name: str, dsn: str | None = None) -> Link:
+    def __call__(self, name: str, dsn: str | None = None, *, longest_wait: float = 5.0) -> Link:
         link = Link(
             dsn or self._dsn,
             name=f"outbox {name}",
             prepared_statements=self._settings.prepared_statements,
             telemetry=self._telemetry,
+            longest_wait=longest_wait,
         )
         self._made.append(link)
         return link

@@ -15,7 +15,7 @@ from outbox.telemetry import Telemetry
 
 T = TypeVar("T")
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+_FIRST_WAIT = 0.1
 
 
 def clock() -> float:
@@ -41,15 +41,23 @@ class Link:
     Args:
         dsn: where to.
         name: its ``application_name``, for people who look at ``pg_stat_activity``.
+        longest_wait: seconds that it waits at most before it tries again.
     """
 
     def __init__(
-        self, dsn: str, *, name: str, prepared_statements: bool, telemetry: Telemetry
+        self,
+        dsn: str,
+        *,
+        name: str,
+        prepared_statements: bool,
+        telemetry: Telemetry,
+        longest_wait: float = 5.0,
     ) -> None:
         self._dsn = dsn
         self._name = name
         self._prepared = prepared_statements
         self._telemetry = telemetry
+        self._longest_wait = longest_wait
         self._connection: Connection | None = None
         self._failures = 0
         self.connected_since: float | None = None
@@ -110,7 +118,7 @@ class Link:
         if connection is None or connection.broken or connection.closed:
             await self.drop()
         self._failures += 1
-        longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(self._failures - 1, 10))
+        longest = min(self._longest_wait, _FIRST_WAIT * 2 ** min(self._failures - 1, 10))
         wait = longest * random.uniform(0.5, 1)
         self._telemetry.emit(
             "database_trouble",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -35,8 +36,10 @@ def complete_dsn(dsn: str, **more: str) -> str:
     try:
         given = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
+        # libpq quotes what it cannot parse, which may be a part of the password.
+        reason = re.sub(r'"[^"]*"', '"…"', str(error).strip())
         raise ConfigurationError(
-            f"OUTBOX_DSN is not a Postgres DSN ({str(error).strip()}); "
+            f"OUTBOX_DSN is not a Postgres DSN ({reason}); "
             "it looks like postgresql://user:password@host:5432/database"
         ) from None
     return make_conninfo("", **{**_DEFAULTS, **more, **given})
