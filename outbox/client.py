@@ -14,7 +14,7 @@ import orjson
 from psycopg import AsyncConnection, Connection
 from pydantic import BaseModel, ValidationError
 
-from outbox.definition.outcomes import has_nul
+from outbox.definition.outcomes import has_nul, storable
 from outbox.definition.saga import Saga
 from outbox.errors import InputError, NotFoundError
 from outbox.store.functions import call
@@ -253,8 +253,8 @@ class Client:
     ) -> tuple[Any, ...]:
         pairs = [(key, dump_input(saga, input)) for key, input in sagas]
         for key, _ in pairs:
-            if key is not None and "\x00" in key:
-                raise InputError(f"the key {key!r} contains a NUL character")
+            if key is not None and storable(key) != key:
+                raise InputError(f"the key {key!r} contains what Postgres cannot store")
         type_, version = (saga.type, saga.version) if isinstance(saga, Saga) else (saga, None)
         return (type_, [i for _, i in pairs], [k for k, _ in pairs], version, due_at)
 
@@ -267,11 +267,13 @@ def dump_input(saga: Saga[Any] | str, input: Input) -> str:
     """
     try:
         if isinstance(saga, Saga):
-            model = saga.input.model_validate(input)
-            # Without defaults, so that the same input from SQL or from Python is the same input.
-            plain: Any = model.model_dump(mode="json", exclude_unset=True)
-        else:
-            plain = input.model_dump(mode="json") if isinstance(input, BaseModel) else dict(input)
+            input = saga.input.model_validate(input)
+        # Without defaults, so that the same input from SQL or from Python is the same input.
+        plain: Any = (
+            input.model_dump(mode="json", exclude_unset=True)
+            if isinstance(input, BaseModel)
+            else dict(input)
+        )
         text = orjson.dumps(plain).decode()
     except ValidationError as error:
         problems = "; ".join(

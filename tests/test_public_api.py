@@ -1,0 +1,47 @@
+"""What `import outbox` gives, and how it looks to a type checker."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import outbox
+
+ROOT = Path(__file__).parents[1]
+
+NAMES = [
+    "App", "AppContext", "Client", "Command", "Operator", "OutboxError", "Rejected", "Retry",
+    "RetryAfter", "Saga", "SagaStatus", "Settings", "Started", "Step", "database",
+]  # fmt: skip
+
+
+def test_the_public_names_are_these() -> None:
+    assert outbox.__all__ == NAMES
+    assert all(hasattr(outbox, name) for name in NAMES)
+
+
+def test_every_public_name_is_documented() -> None:
+    undocumented = [name for name in NAMES if not (getattr(outbox, name).__doc__ or "").strip()]
+    assert undocumented == []
+
+
+def test_nothing_is_read_or_connected_at_import() -> None:
+    code = "import sys, outbox; print([m for m in sys.modules if m.startswith(('steps', 'typer'))])"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT), "OUTBOX_DSN": "nonsense", "OUTBOX_LEASE": "nonsense"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ran.stdout.strip() == "[]"
+
+
+def test_a_users_saga_is_typed(tmp_path: Path) -> None:
+    checked = subprocess.run(
+        [
+            sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir",
+            str(ROOT / ".mypy_cache" / "user"), str(ROOT / "tests" / "typing" / "user_saga.py"),
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (checked.stdout.splitlines()[-1], checked.returncode) == (
+        "Success: no issues found in 1 source file", 0,
+    ), checked.stdout  # fmt: skip
