@@ -2,13 +2,15 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format soak clean
+.PHONY: help setup setup-bench demo test check format soak bench clean
 
 VENV := .venv
 # A Python to build the environment with; searched for when empty.
 PYTHON ?=
 # What else to hand to pytest, such as ARGS="-k retry".
 ARGS ?=
+# What to measure, such as BENCH="throughput latency --quick"; the default takes ten minutes.
+BENCH ?= all --quick
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -37,6 +39,16 @@ format: setup ## Format the code and sort its imports
 
 soak: setup ## Run the long tests (ARGS="..." goes to pytest)
 	@$(VENV)/bin/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+bench: setup-bench ## Measure the engine beside its yardsticks (BENCH="throughput --quick"; see bin/bench --help)
+	@$(VENV)/bin/python -m tests.bench $(BENCH)
+
+setup-bench: $(VENV)/.installed-bench
+	@:
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	@$(VENV)/bin/python -m pip install -q -e '.[bench]'
+	@touch $@
 
 clean: ## Remove .venv and the caches; the data under .outbox stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

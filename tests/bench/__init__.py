@@ -1,0 +1,1 @@
+"""The benchmark: `bin/bench --help`. It is no test, and pytest collects nothing here."""
