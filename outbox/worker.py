@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from uuid import UUID
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
 
 from pydantic import ValidationError
 
-from outbox.definition.outcomes import Done
 from outbox.definition.registry import App, AppContext, describe_input, describe_steps
 from outbox.engine.advance import Advancer
 from outbox.engine.claim import Claimer
-from outbox.engine.execute import Executor, LateError
-from outbox.engine.hand import Hand, HeldCommand, Slot
+from outbox.engine.execute import Executor
+from outbox.engine.follow import Follower
+from outbox.engine.hand import Hand
 from outbox.engine.lease import Lease
-from outbox.engine.link import Link, clock
+from outbox.engine.link import Links
 from outbox.engine.transaction import Transactions
 from outbox.engine.wake import Wake
 from outbox.errors import DefinitionError, OutboxError, translated
@@ -61,8 +60,6 @@ class Worker:
         check_cron("OUTBOX_ALERT_SCHEDULE", settings.alert_schedule)
         check_cron("OUTBOX_RETENTION_SCHEDULE", settings.retention_schedule)
         self._stop = asyncio.Event()
-        self._draining = False
-        self._tasks: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()
 
     @property
@@ -104,44 +101,56 @@ class Worker:
 
     async def _serve(self, resources: Iterable[object]) -> None:
         settings = self._settings
-        async with self._links() as link:
-            self._hand = Hand(self._sagas, settings.concurrency, settings.type_concurrency)
-            self._lease = Lease(
+        links = Links(
+            self._dsn, prepared_statements=settings.prepared_statements, telemetry=self._telemetry
+        )
+        async with links:
+            link = links.make
+            hand = Hand(self._sagas, settings.concurrency, settings.type_concurrency)
+            lease = self.lease = Lease(
                 # Back well before those who reap may take it for dead.
                 link("lease", longest_wait=min(5.0, settings.lease * 0.2)),
                 self._functions,
                 self._telemetry,
                 lease=settings.lease,
-                types=self._hand.types,
+                types=hand.types,
                 check_held=lambda: claimer.check_held(),
             )
-            self._release_link = link("release")
             self._executor = Executor(
-                self._lease, self._telemetry, resources=resources, threads=settings.threads
+                lease, self._telemetry, resources=resources, threads=settings.threads
             )
-            self._advancer = Advancer(
-                link("advance"), self._functions, self._lease, self._telemetry
-            )
-            self._transactions = Transactions(
+            advancer = Advancer(link("advance"), self._functions, lease, self._telemetry)
+            transactional = Transactions(
                 [link("transaction") for _ in range(settings.transactions)],
                 self._functions,
-                self._lease,
+                lease,
                 self._executor,
-                self._advancer,
+                advancer,
             )
             listen_dsn = settings.listen_dsn
-            self._wake = wake = Wake(
+            wake = Wake(
                 link("listen", listen_dsn.get_secret_value() if listen_dsn else None),
                 self._functions.wake_channel,
+            )
+            follower = Follower(
+                link("release"),
+                self._functions,
+                lease,
+                hand,
+                self._executor,
+                transactional,
+                advancer,
+                wake,
+                self._telemetry,
             )
             claimer = Claimer(
                 link("claim"),
                 self._functions,
-                self._lease,
-                self._hand,
+                lease,
+                hand,
                 wake,
                 self._telemetry,
-                begin=self._begin,
+                begin=follower.begin,
                 poll=settings.poll,
             )
             schedules = Schedules(
@@ -151,25 +160,27 @@ class Worker:
                 alerts=settings.alert_schedule,
                 retention=settings.retention_schedule,
             )
-            await self._lease.register()
+            await lease.register()
             claiming = asyncio.create_task(claimer.run(), name="claim")
-            transactions = asyncio.create_task(self._transactions.serve(), name="transactions")
+            transactions = asyncio.create_task(transactional.serve(), name="transactions")
             always = [
-                asyncio.create_task(self._lease.keep(), name="lease"),
-                asyncio.create_task(self._lease.sweep(link("reap")), name="reap"),
+                asyncio.create_task(lease.keep(), name="lease"),
+                asyncio.create_task(lease.sweep(link("reap")), name="reap"),
                 asyncio.create_task(wake.listen(), name="listen"),
-                asyncio.create_task(self._advancer.run(), name="advance"),
+                asyncio.create_task(advancer.run(), name="advance"),
                 asyncio.create_task(schedules.run(), name="schedules"),
             ]
             self.ready.set()
             try:
                 await self._until_stopped([claiming, transactions, *always])
                 await cancel(claiming)
-                await self._finish()
+                self._telemetry.emit("worker_stopping", in_hand=len(hand))
+                await follower.finish(settings.shutdown_grace, settings.lease)
                 await cancel(transactions)
-                await self._lease.leave()
+                await lease.leave()
             finally:
-                await cancel(claiming, transactions, *always, *self._tasks)
+                await follower.cancel()
+                await cancel(claiming, transactions, *always)
                 self._executor.threads.close()
 
     async def _until_stopped(self, parts: Sequence[asyncio.Task[None]]) -> None:
@@ -192,113 +203,11 @@ class Worker:
             if part in done:
                 part.result()
 
-    async def _finish(self) -> None:
-        """Lets what runs finish within the grace period; then cancels it, and commits that."""
-        self._draining = True
-        self._executor.threads.drain()
-        self._telemetry.emit("worker_stopping", in_hand=len(self._hand))
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=self._settings.shutdown_grace)
-        self._executor.shutting_down = True
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=self._settings.lease)
-
-    def _begin(self, held: HeldCommand) -> None:
-        task = asyncio.create_task(self._follow(held, self._hand.take(held)))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._telemetry.emit("internal_error", "error", error=repr(error), exc_info=error)
-
-    async def _follow(self, first: HeldCommand, slot: Slot) -> None:
-        """Runs a saga's commands one after the other, as long as it stays in this worker's hand."""
-        held: HeldCommand | None = first
-        try:
-            while held is not None:
-                held = await self._step(held)
-        finally:
-            self._hand.drop(slot)
-
-    async def _step(self, held: HeldCommand) -> HeldCommand | None:
-        """One command; the saga's next, if this worker keeps it."""
-        if self._draining:
-            # Not left to the advance: a release wakes another worker.
-            await self._release(held.command, held.fence)
-            return None
-        began = clock()
-        try:
-            if held.runnable.transactional:
-                answer, attempt = await self._transactions.run(held)
-            else:
-                attempt = await self._executor.execute(held)
-                answer = await self._advancer.advance(attempt)
-        except LateError:
-            await self._release(held.command, held.fence)
-            return None
-        if answer is None:
-            return None
-        if answer.fence is None:
-            if answer.status in ("EXECUTING", "COMPENSATING"):
-                # It is due later, perhaps sooner than the claimer meant to sleep.
-                self._wake.event.set()
-            return None
-        if attempt is None:
-            # Committed, but its answer was lost, and with it the result: the claim reads it anew.
-            await self._release(held.command, answer.fence)
-            return None
-        if held.kind == "action" and isinstance(attempt.outcome, Done):
-            held.shared.results[held.step.name] = attempt.value
-        return held.followed_by(answer, began + self._lease.hold.total_seconds(), attempt.error)
-
-    async def _release(self, command: UUID, fence: int) -> None:
-        worker = self._lease.worker
-        await self._release_link.run(
-            lambda c: self._functions.release(c, worker, [(command, fence)])
-        )
-
-    @asynccontextmanager
-    async def _links(self) -> AsyncIterator[_MakeLink]:
-        maker = _MakeLink(self._dsn, self._settings, self._telemetry)
-        try:
-            yield maker
-        finally:
-            await maker.close()
-
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
     return str(error) or type(error).__name__
-
-
-class _MakeLink:
-    """Makes the engine's connections, and closes them all."""
-
-    def __init__(self, dsn: str, settings: Settings, telemetry: Telemetry) -> None:
-        self._dsn = dsn
-        self._settings = settings
-        self._telemetry = telemetry
-        self._made: list[Link] = []
-
-    def __call__(self, name: str, dsn: str | None = None, *, longest_wait: float = 5.0) -> Link:
-        link = Link(
-            dsn or self._dsn,
-            name=f"outbox {name}",
-            prepared_statements=self._settings.prepared_statements,
-            telemetry=self._telemetry,
-            longest_wait=longest_wait,
-        )
-        self._made.append(link)
-        return link
-
-    async def close(self) -> None:
-        for link in self._made:
-            await link.drop()
 
 
 async def register(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 import psycopg
@@ -107,7 +108,7 @@ class Advancer:
         self._telemetry.emit("outcome_not_storable", "error", **attempt.held.fields, error=message)
         described = {"type": "OutcomeNotStorable", "message": message[:2000]}
         outcome = Retried(described) if isinstance(attempt.outcome, Done) else attempt.outcome
-        replaced = Attempt(attempt.held, outcome, attempt.took, attempt.doubt_for).to_report()
+        replaced = replace(attempt, outcome=outcome).to_report()
         return Report(
             command=replaced.command,
             fence=replaced.fence,

@@ -43,12 +43,14 @@ class HandlerExitedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An executed attempt: what it came to, and how long its effect may still be under way."""
+    """An executed attempt: what it came to, how long its effect may still be under way, and when
+    it ended, by ``link.clock()``."""
 
     held: HeldCommand
     outcome: Outcome
     took: float
     doubt_for: float
+    ended: float
 
     @property
     def error(self) -> dict[str, Any] | None:
@@ -142,7 +144,7 @@ class Executor:
             outcome = await self._watch(held, running, tx)
         took = clock() - began
         doubt = 0.0 if isinstance(outcome, Done) else max(0.0, runnable.timeout - took)
-        return Attempt(held, outcome, took, doubt)
+        return Attempt(held, outcome, took, doubt, began + took)
 
     async def _admit(self, held: HeldCommand) -> None:
         """Waits until an attempt may begin: the lease is fresh, and a plain function has a thread,

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import psycopg
 
@@ -129,3 +129,32 @@ class Link:
             retry_in=round(wait, 2),
         )
         await asyncio.sleep(wait)
+
+
+class Links:
+    """Makes links to one database, and closes them all at the end; an async context manager."""
+
+    def __init__(self, dsn: str, *, prepared_statements: bool, telemetry: Telemetry) -> None:
+        self._dsn = dsn
+        self._prepared = prepared_statements
+        self._telemetry = telemetry
+        self._made: list[Link] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for link in self._made:
+            await link.drop()
+
+    def make(self, name: str, dsn: str | None = None, *, longest_wait: float = 5.0) -> Link:
+        """One more link, known as ``outbox <name>`` in ``pg_stat_activity``."""
+        link = Link(
+            dsn or self._dsn,
+            name=f"outbox {name}",
+            prepared_statements=self._prepared,
+            telemetry=self._telemetry,
+            longest_wait=longest_wait,
+        )
+        self._made.append(link)
+        return link

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -138,7 +139,7 @@ class Transactions:
                     *await self._settle(link, group[:half]),
                     *await self._settle(link, group[half:]),
                 ]
-            return [await self._fail(Attempt(group[0], Retried(describe(error)), 0.0, 0.0))]
+            return [await self._fail(_rolled_back(group[0], describe(error)))]
 
     async def _settle_without(
         self, link: Link, group: Sequence[HeldCommand], place: int
@@ -150,7 +151,7 @@ class Transactions:
         }
         return [
             *await self._settle(link, group[:place]),
-            await self._fail(Attempt(group[place], Retried(error), 0.0, 0.0)),
+            await self._fail(_rolled_back(group[place], error)),
             *await self._settle(link, group[place + 1 :]),
         ]
 
@@ -262,3 +263,8 @@ def _unless_misused(connection: Connection, attempt: Attempt) -> Attempt:
         "message": "the handler ended its transaction or closed its connection: the engine commits "
         "both the handler's writes and the transition, so a handler may do neither",
     }, give_up=True))  # fmt: skip
+
+
+def _rolled_back(held: HeldCommand, error: dict[str, Any]) -> Attempt:
+    """The failed attempt of a command whose transaction was undone, though its handler was done."""
+    return Attempt(held, Retried(error), took=0.0, doubt_for=0.0, ended=clock())

@@ -41,7 +41,7 @@ async def test_without_a_heartbeat_no_effect_begins(
         # From now on every heartbeat is lost; the other connections work.
         await until(lambda: bool(running.events("worker_registered")))
         proxy.drop_before(b"heartbeat", None)
-        await until(lambda: not running.worker._lease.is_fresh)
+        await until(lambda: not running.worker.lease.is_fresh)
         await bench.start(gate.saga)
         await until(lambda: bool(running.events("worker_lost")) or _troubled(running.told, 4))
         assert gate.began == []
