@@ -24,10 +24,11 @@ class Schema:
     name: str
 
     def connect(self, **options: Any) -> psycopg.Connection[Any]:
-        """An autocommit connection with this schema in its search_path."""
-        return psycopg.connect(
-            self.dsn, options=f"-c search_path={self.name}", **{"autocommit": True, **options}
-        )
+        """An autocommit connection with this schema in its search_path, which gives up a wait for
+        a lock after 30 seconds."""
+        options = {"autocommit": True, **options}
+        server_options = f"-c search_path={self.name} -c lock_timeout=30s"
+        return psycopg.connect(self.dsn, options=server_options, **options)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ GRACE = timedelta(seconds=2)
 MAX_DEATHS = 5
 COLUMNS = (
     *("status", "kind", "step", "seq", "fence", "attempt", "failures", "deaths", "revision"),
-    *("abort", "worker"),
+    *("abort", "worker", "doubt_until"),
 )
 
 
@@ -55,10 +55,7 @@ class Model:
 
     def row(self) -> dict[str, object]:
         """What the outbox must hold."""
-        return {
-            **{name: getattr(self, name) for name in COLUMNS},
-            "in_doubt": self.doubt_until is not None,
-        }
+        return {name: getattr(self, name) for name in COLUMNS}
 
     def claim(self, worker: UUID) -> None:
         assert self.worker is None

@@ -44,6 +44,7 @@ def test_abort_lets_the_running_step_finish_and_then_undoes_it_too(
     )
     answer = at.worker.say(at.held, "done", result='{"id": 1}')
     assert (answer.status, answer.kind, answer.step) == ("COMPENSATING", "compensation", undone[0])
+    assert not engine.row(at.saga).abort
     at.worker.release(answer)
     assert undo_all(at) == undone
     ended = engine.instance(at.saga)

@@ -77,6 +77,21 @@ def test_a_doubt_outlives_the_attempts_that_had_no_effect(engine: Engine) -> Non
     assert (last.outcome, row.step, row.due_at) == ("in_doubt", "charge", doubt_until)
 
 
+def test_the_longest_doubt_counts(engine: Engine) -> None:
+    at = reach(engine, "before the pivot")
+    at.worker.say(at.held, "in_doubt", doubt_for=timedelta(minutes=1), after=timedelta())
+    doubt_until = engine.row(at.saga).doubt_until
+    at.worker.say(at.worker.claim_one(), "in_doubt", doubt_for=timedelta(0), after=timedelta())
+    assert engine.row(at.saga).doubt_until == doubt_until
+
+
+def test_a_step_that_was_done_in_its_second_attempt_is_undone(engine: Engine) -> None:
+    at = reach(engine, "before the pivot")
+    at.worker.say(at.held, "retry", no_effect=True, after=timedelta())
+    book = at.worker.say(at.worker.claim_one(), "done")
+    assert at.worker.say(book, "rejected").step == "charge"
+
+
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("position", ["after the pivot", "last", "compensation"])
 def test_after_the_pivot_and_in_an_undo_a_failure_for_good_asks_a_person(

@@ -64,11 +64,11 @@ def test_a_zombies_outcome_counts_for_nothing(engine: Engine, outcome: str) -> N
 def test_a_zombie_is_refused_even_when_its_worker_holds_the_command_again(engine: Engine) -> None:
     at = reach(engine, "before the pivot")
     engine.pass_time_until(engine.row(at.saga).deadline + timedelta(seconds=2))
-    assert at.worker.heartbeat() or True
     engine.execute("update worker set expires_at = clock() + '1 hour'")
     assert [lost.command for lost in engine.reap()] == [at.saga]
     again = at.worker.claim_one()
     before = engine.everything()
+    assert [a.verdict for a in at.worker.recall((again.command, again.fence))] == ["open"]
     assert at.worker.say(at.held, "done").verdict == "fenced"
     assert at.worker.release(at.held) == set()
     assert engine.everything() == before

@@ -100,13 +100,12 @@ def test_a_start_waits_for_the_one_with_the_same_key(
     engine: Engine, connections: list[psycopg.Connection[Any]]
 ) -> None:
     winner, loser = connections[:2]
-    waiting = "select 1 from pg_stat_activity where pid = %s and wait_event_type = 'Lock'"
     for ending in (winner.rollback, winner.commit):
         winner.autocommit = False
         first = start_many(winner, ["k"], {"number": 1})[0]
         with ThreadPoolExecutor() as executor:
             pending = executor.submit(start_many, loser, ["k"], {"number": 1})
-            wait_until(lambda: engine.value(waiting, loser.info.backend_pid))
+            wait_until(lambda: is_waiting(engine, loser))
             ending()
             second = pending.result(timeout=20)[0]
         if ending == winner.commit:
@@ -120,22 +119,25 @@ def test_a_start_waits_for_the_one_with_the_same_key(
 def test_bulk_starts_with_the_same_keys_in_opposite_orders_do_not_deadlock(
     engine: Engine, connections: list[psycopg.Connection[Any]]
 ) -> None:
-    keys = [f"k{n}" for n in range(100)]
-    for turn in range(5):
-        barrier = Barrier(4)
+    keys: list[str | None] = [f"k{n:02}" for n in range(20)]
+    blocker, one, other = connections[:3]
+    blocker.autocommit = False
+    start_many(blocker, ["k10"], {"number": 1})
+    with ThreadPoolExecutor() as executor:
+        inputs = [{"number": 1}] * len(keys)
+        first = executor.submit(start_many, one, keys, *inputs)
+        wait_until(lambda: is_waiting(engine, one))
+        second = executor.submit(start_many, other, keys[::-1], *inputs)
+        wait_until(lambda: is_waiting(engine, other))
+        blocker.rollback()
+        rows = [*first.result(timeout=20), *second.result(timeout=20)]
+    assert sum(created for _, _, created in rows) == len(keys) == len({saga for saga, _, _ in rows})
 
-        def start(
-            number: int, barrier: Barrier = barrier, turn: int = turn
-        ) -> list[tuple[UUID, str, bool]]:
-            mine = [f"{turn}/{key}" for key in (keys if number % 2 else keys[::-1])]
-            barrier.wait()
-            return start_many(connections[number], [*mine], *[{"number": 1}] * len(mine))
 
-        with ThreadPoolExecutor(4) as executor:
-            found = list(executor.map(start, range(4)))
-        ids = [{key: saga for saga, key, _ in rows} for rows in found]
-        assert all(one == ids[0] for one in ids)
-        assert sum(created for rows in found for _, _, created in rows) == len(keys)
+def is_waiting(engine: Engine, connection: psycopg.Connection[Any]) -> bool:
+    """Whether a connection's statement waits for a lock."""
+    waiting = "select 1 from pg_stat_activity where pid = %s and wait_event_type = 'Lock'"
+    return bool(engine.value(waiting, connection.info.backend_pid))
 
 
 def test_a_start_belongs_to_the_callers_transaction(engine: Engine) -> None:
