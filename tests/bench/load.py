@@ -77,9 +77,9 @@ _WAITING = b"""
 with born as (
     insert into instance (id, type, version, key, input, created_at)
     select i.id, 'payment', 1, 'deep-' || i.id, jsonb_build_object(
-        'amount', 100 + g % 90000, 'currency', 'eur', 'merchant', 'merchant-' || g % 50,
-        'customer', 'cus_' || g % 1000, 'payment_method', 'pm_card_visa',
-        'email', 'customer-' || g % 1000 || '@example.com'), clock()
+        'amount', 100 + g %% 90000, 'currency', 'eur', 'merchant', 'merchant-' || g %% 50,
+        'customer', 'cus_' || g %% 1000, 'payment_method', 'pm_card_visa',
+        'email', 'customer-' || g %% 1000 || '@example.com'), clock()
     from (select new_id() as id, g from generate_series(1, %s) as g) as i
     returning id, created_at)
 insert into outbox (id, type, version, status, state, step, due_at, moved_at)
@@ -91,9 +91,9 @@ with born as (
     insert into instance (id, type, version, key, input, status, state, output, created_at,
         ended_at)
     select i.id, 'payment', 1, 'done-' || i.id, jsonb_build_object(
-        'amount', 100 + g % 90000, 'currency', 'eur', 'merchant', 'merchant-' || g % 50,
-        'customer', 'cus_' || g % 1000, 'payment_method', 'pm_card_visa',
-        'email', 'customer-' || g % 1000 || '@example.com'), 'COMPLETED', 'COMPLETED',
+        'amount', 100 + g %% 90000, 'currency', 'eur', 'merchant', 'merchant-' || g %% 50,
+        'customer', 'cus_' || g %% 1000, 'payment_method', 'pm_card_visa',
+        'email', 'customer-' || g %% 1000 || '@example.com'), 'COMPLETED', 'COMPLETED',
         jsonb_build_object('message_id', '<' || i.id || '@payments.example>'), clock(), clock()
     from (select new_id() as id, g from generate_series(1, %s) as g) as i
     returning id, key, input),

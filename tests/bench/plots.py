@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 SIZE = (8.0, 4.5)
 
@@ -25,6 +26,8 @@ def plot_latencies(path: Path, title: str, samples: Mapping[str, Sequence[float]
     axes.set(title=title, xlabel="milliseconds", ylabel="share that took longer")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.xaxis.set_major_formatter(LogFormatter())
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 1)))
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
     _save(figure, path)

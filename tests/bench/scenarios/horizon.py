@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from statistics import median
+from statistics import fmean
 
 from tests.bench import load
 from tests.bench.plots import plot_rate
@@ -47,10 +47,10 @@ def run(bench: Bench) -> None:
     undisturbed = [r for t, r in zip(at, rates, strict=True) if hold_from * 0.3 < t < hold_from]
     end_of_hold = hold_to - (hold_to - hold_from) * 0.2
     last = [r for t, r in zip(at, rates, strict=True) if end_of_hold < t < hold_to]
-    first_rate, last_rate = median(undisturbed), median(last)
+    first_rate, last_rate = fmean(undisturbed), fmean(last)
     bench.add(NAME, "before the snapshot", first_rate, "sagas/s")
     bench.add(NAME, "in the last fifth of its life", last_rate, "sagas/s")
-    bench.add(NAME, "after it", median(r for t, r in zip(at, rates, strict=True) if t > hold_to),
+    bench.add(NAME, "after it", fmean(r for t, r in zip(at, rates, strict=True) if t > hold_to),
               "sagas/s")  # fmt: skip
     bench.checks.at_least(
         "throughput at the end of a held snapshot, against before it",

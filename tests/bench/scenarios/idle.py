@@ -50,7 +50,7 @@ def run(bench: Bench) -> None:
 
 
 def _doing_nothing(bench: Bench, database: Database) -> None:
-    seconds = bench.options.size(90, 20)
+    seconds = bench.options.size(90, 12)
     with Crew(database, 1, app=APP) as crew, bench.server.connect() as outside:
         crew.go()
         crew.wait_until_idle()
