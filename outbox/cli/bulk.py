@@ -51,11 +51,16 @@ def read_lines(source: TextIO, *, is_csv: bool, fields: dict[str, Any]) -> Itera
                 yield _json_line(number, text)
         return
     reader = csv.DictReader(source, restkey="", strict=True)
-    try:
-        for row in reader:
-            yield _csv_line(reader.line_num, row, fields)
-    except csv.Error as error:
-        yield Line(reader.line_num, problem=f"malformed CSV: {error}")
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            # Its own line_num counts only rows that it could read.
+            yield Line(reader.reader.line_num, problem=f"malformed CSV: {error}")
+            continue
+        if row is None:
+            return
+        yield _csv_line(reader.line_num, row, fields)
 
 
 def _json_line(number: int, text: str) -> Line:

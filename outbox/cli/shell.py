@@ -79,6 +79,8 @@ def friendly() -> Iterator[None]:
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction,
             psycopg.errors.InvalidSchemaName) as error:  # fmt: skip
         fail(f"{error.diag.message_primary}: the schema is missing or behind, run bin/saga migrate")
+    except UnicodeError as error:
+        fail(f"an argument or a file is not UTF-8: {error}")
     except psycopg.OperationalError as error:
         reason = " ".join(str(error).split())
         fail(f"the database cannot be used: {reason}. Check OUTBOX_DSN and that Postgres runs")
@@ -96,6 +98,8 @@ def settings_of(**overrides: object) -> Settings:
 def load_apps(references: Sequence[str], settings: Settings) -> list[App]:
     """The apps that were named, else those of the settings."""
     names = list(references) or [name.strip() for name in settings.apps.split(",") if name.strip()]
+    if not names:
+        raise ConfigurationError("OUTBOX_APPS names nothing to run: set it to module:app")
     return [load_app(name) for name in names]
 
 

@@ -139,16 +139,19 @@ async def _input_fields(connection: Connection, settings: Settings, type_: str) 
 
 @contextmanager
 def _open(file: str) -> Iterator[TextIO]:
-    if file == "-":
-        yield sys.stdin
-        return
+    # What is not UTF-8 is refused with the line that it stands in, not with the whole file.
+    source = sys.stdin.fileno() if file == "-" else file
     try:
-        with Path(file).open(encoding="utf-8-sig", newline="") as source:
-            yield source
+        with open(
+            source,
+            encoding="utf-8-sig",
+            errors="surrogateescape",
+            newline="",
+            closefd=file != "-",
+        ) as opened:
+            yield opened
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{file} is not UTF-8: {error}") from error
 
 
 def _with_progress(lines: Iterator[Line], file: str) -> Iterator[Line]:

@@ -12,7 +12,7 @@ import typer
 
 from outbox.cli.shell import end_in_order_at_sigterm, friendly, load_apps, opened, settings_of
 from outbox.settings import Settings
-from outbox.store.connect import describe_dsn
+from outbox.store.connect import complete_dsn, describe_dsn
 from outbox.telemetry import Telemetry, configure_logging, log_hook
 from outbox.worker import Worker
 
@@ -49,6 +49,8 @@ def work(
     configure_logging(settings.log_level, settings.log_format)
     with friendly(), opened(settings) as dsn:
         found = load_apps(apps or [], settings)
+        if settings.listen_dsn is not None:
+            complete_dsn(settings.listen_dsn.get_secret_value(), setting="OUTBOX_LISTEN_DSN")
         telemetry = Telemetry(log_hook())
         telemetry.emit(
             "worker_starting",

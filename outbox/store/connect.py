@@ -27,8 +27,8 @@ Connection = AsyncConnection[tuple[Any, ...]]
 Pool = AsyncConnectionPool[Connection]
 
 
-def complete_dsn(dsn: str, **more: str) -> str:
-    """A DSN with our defaults where it says nothing itself.
+def complete_dsn(dsn: str, *, setting: str = "OUTBOX_DSN", **more: str) -> str:
+    """A DSN with our defaults where it says nothing itself; ``setting`` is where it comes from.
 
     Raises:
         ConfigurationError: it is not a DSN.
@@ -39,7 +39,7 @@ def complete_dsn(dsn: str, **more: str) -> str:
         # libpq quotes what it cannot parse, which may be a part of the password.
         reason = re.sub(r'"[^"]*"', '"…"', str(error).strip())
         raise ConfigurationError(
-            f"OUTBOX_DSN is not a Postgres DSN ({reason}); "
+            f"{setting} is not a Postgres DSN ({reason}); "
             "it looks like postgresql://user:password@host:5432/database"
         ) from None
     return make_conninfo("", **{**_DEFAULTS, **more, **given})

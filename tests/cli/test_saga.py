@@ -1,0 +1,370 @@
+"""`bin/saga`: each command, what it prints for people and for programs, and its exit code."""
+
+import json
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from outbox.store.migrate import print_sql
+from tests.cli.app import order
+from tests.cli.conftest import SagaProgram, environment
+from tests.engine.bench import Bench
+from tests.fixtures import Schema, drop_schema
+from tests.payments.world import ROOT
+from tests.waiting import wait_until
+
+GOOD = '{"amount": 3}'
+
+
+@pytest.fixture
+def registered(saga_program: SagaProgram) -> SagaProgram:
+    """The program, with the type registered."""
+    assert saga_program("register").out == "order version 1: registered\n"
+    return saga_program
+
+
+def start(run: SagaProgram, end: str, key: str) -> str:
+    given = json.dumps({"end": end, "amount": 1})
+    return str(run("start", "order", "--input", given, "--key", key, "--json").json["id"])
+
+
+@pytest.fixture
+async def ended(registered: SagaProgram, bench: Bench) -> dict[str, str]:
+    """The ids of one saga that went well, one that failed, one that stopped, one that waits."""
+    ids = {end: start(registered, end, f"k-{end}") for end in ("well", "refused", "suspended")}
+    async with bench.worker(order):
+        await bench.all_settled()
+    return {**ids, "waiting": start(registered, "well", "k-waiting")}
+
+
+@pytest.fixture
+def bench(schema: Schema) -> Bench:
+    return Bench(schema)
+
+
+def test_register_says_what_it_did(saga_program: SagaProgram) -> None:
+    assert saga_program("register", "--json").json == [
+        {"type": "order", "version": 1, "is": "registered"}
+    ]
+    assert saga_program("register").out == "order version 1: unchanged\n"
+    assert saga_program("register", "tests.cli.app:nothing").code == 2
+    assert "tests.definition.broken" in saga_program("register", "tests.definition.broken:app").err
+
+
+def test_start_prints_the_id_and_starts_a_key_once(registered: SagaProgram) -> None:
+    first = registered("start", "order", "--input", GOOD, "--key", "a")
+    saga_id = first.out.strip()
+    assert (first.code, first.err, str(uuid.UUID(saga_id))) == (0, "", saga_id)
+    again = registered("start", "order", "--input", GOOD, "--key", "a")
+    assert (again.code, again.out) == (0, f"{saga_id} (existed already)\n")
+    assert registered("start", "order", "--input", GOOD, "--key", "a", "--json").json == {
+        "id": saga_id, "key": "a", "created": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["order"], "give either --input JSON or --file FILE"),
+        (["order", "--input", "{"], "malformed JSON"),
+        (["order", "--input", "[1]"], "a JSON object"),
+        (["order", "--input", "{}"], "amount"),
+        (["order", "--input", '{"amount": "many"}'], "amount"),
+        (["order", "--input", '{"amount": 1, "end": "a\\u0000"}'], "NUL"),
+        (["nothing", "--input", GOOD], 'unknown saga type "nothing"'),
+        (["order", "--input", GOOD, "--app", "no.such:app"], "no.such"),
+        (["order", "--file", "no-such-file"], "no-such-file: No such file"),
+        (["order", "--file", "."], "directory"),
+        (["order", "--file", "x", "--key", "a"], "--key goes with --input"),
+        (["order", "--file", "-", "--format", "xml"], "jsonl or csv"),
+        (["order", "--input", GOOD, "--key", "\udcff"], "key"),
+        (["order", "--input", GOOD, "--key", ""], "key is empty"),
+        ([], "TYPE"),
+        (["order", "--nonsense"], "--nonsense"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(
+    registered: SagaProgram, arguments: list[str], says: str
+) -> None:
+    ran = registered("start", *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert says in ran.err
+
+
+def test_the_database_checks_the_input_where_no_app_is_at_hand(registered: SagaProgram) -> None:
+    ran = registered("start", "order", "--input", "{}", OUTBOX_APPS="no.such:app")
+    assert ran.code == 2
+    assert "amount" in ran.err
+
+
+LINES = [
+    '{"key": "a", "input": {"amount": 1}}',
+    '{"amount": 2}',
+    "",
+    "not json",
+    '{"key": 5, "input": {"amount": 1}}',
+    "[1]",
+    '{"key": "b", "input": {"amount": "many"}}',
+    '{"key": "c", "input": {"amount": 3, "end": "a\\u0000b"}}',
+    '{"key": "d", "input": {"amount": 4, "gift": true}}',
+]
+
+
+def test_a_file_with_bad_lines_starts_the_others(registered: SagaProgram, tmp_path: Path) -> None:
+    file = tmp_path / "orders.jsonl"
+    file.write_text("\ufeff" + "\n".join(LINES))
+    ran = registered("start", "order", "--file", str(file), "--json")
+    assert ran.code == 1
+    assert (ran.json["started"], ran.json["existed"]) == (3, 0)
+    problems = {refused["line"]: refused["problem"] for refused in ran.json["refused"]}
+    assert sorted(problems) == [4, 5, 6, 7, 8]
+    for line, says in {4: "malformed", 5: "key", 6: "object", 7: "amount", 8: "NUL"}.items():
+        assert says in problems[line]
+        assert f"line {line}: " in ran.err
+    again = registered("start", "order", "--file", str(file))
+    assert (again.code, again.out) == (1, "1 started, 2 existed already, 5 lines refused\n")
+
+
+def test_a_csv_with_bad_lines_starts_the_others(registered: SagaProgram, tmp_path: Path) -> None:
+    file = tmp_path / "orders.CSV"
+    file.write_text(
+        "key,amount,price,gift,end\n"
+        'a,1,2.5,true,"well, ""quoted"""\n'
+        "b,many,,,\n"
+        'c,"1"x,,,\n'
+        "d,1,,,,too many\n"
+        "e,4,,,\n"
+        "f,5\n"
+    )
+    ran = registered("start", "order", "--file", str(file), "--json")
+    assert ran.code == 1
+    assert ran.json["started"] == 3
+    problems = {refused["line"]: refused["problem"] for refused in ran.json["refused"]}
+    assert sorted(problems) == [3, 4, 5]
+    assert "must be integer, not 'many'" in problems[3]
+    assert "malformed CSV" in problems[4]
+    assert "more cells" in problems[5]
+    shown = registered("show", "a", "--json").json
+    assert shown["input"] == {"amount": 1, "price": 2.5, "gift": True, "end": 'well, "quoted"'}
+    assert registered("start", "order", "--file", str(file)).out.startswith("0 started, 3 existed")
+
+
+@pytest.mark.parametrize("file_format", ["jsonl", "csv"])
+def test_a_file_from_standard_input(registered: SagaProgram, file_format: str) -> None:
+    text = "amount\n1\n2\n" if file_format == "csv" else '{"amount": 1}\n{"amount": 2}\n'
+    ran = registered("start", "order", "--file", "-", "--format", file_format, stdin=text)
+    assert (ran.code, ran.out) == (0, "2 started, 0 existed already, 0 lines refused\n")
+
+
+def test_a_file_that_is_no_text(registered: SagaProgram, tmp_path: Path) -> None:
+    file = tmp_path / "orders.jsonl"
+    file.write_bytes(b'{"amount": 1}\n\xff\xfe')
+    for argument, stdin in ((str(file), b""), ("-", file.read_bytes())):
+        ran = registered("start", "order", "--file", argument, "--json", stdin=stdin)
+        assert (ran.code, ran.json["started"]) == (1, 1)
+        (refused,) = ran.json["refused"]
+        assert refused["line"] == 2
+        assert "UTF-8" in refused["problem"]
+    file = tmp_path / "orders.csv"
+    file.write_bytes(b"amount,end\n1,well\n2,\xff\xfe\n")
+    ran = registered("start", "order", "--file", str(file), "--json")
+    assert (ran.code, ran.json["started"]) == (1, 1)
+    assert ran.json["refused"][0]["line"] == 3
+
+
+def test_an_empty_file(registered: SagaProgram) -> None:
+    for file_format in ("csv", "jsonl"):
+        ran = registered("start", "order", "--file", "-", "--format", file_format)
+        assert (ran.code, ran.out) == (0, "0 started, 0 existed already, 0 lines refused\n")
+
+
+def test_more_than_a_batch_with_one_bad_line(registered: SagaProgram) -> None:
+    lines = [json.dumps({"key": f"k{n}", "input": {"amount": n}}) for n in range(2500)]
+    lines[1700] = '{"key": "bad", "input": {"amount": null}}'
+    ran = registered("start", "order", "--file", "-", "--json", stdin="\n".join(lines))
+    assert (ran.code, ran.json["started"]) == (1, 2499)
+    assert [refused["line"] for refused in ran.json["refused"]] == [1701]
+
+
+async def test_wait_tells_how_it_ended_by_its_exit_code(
+    registered: SagaProgram, ended: dict[str, str]
+) -> None:
+    well = registered("wait", ended["well"])
+    assert (well.code, well.out) == (0, "COMPLETED\n")
+    refused = registered("wait", "k-refused")
+    assert (refused.code, refused.out) == (1, "FAILED: we [bold]do not[/bold] want it\n")
+    suspended = registered("wait", ended["suspended"], "--json")
+    assert suspended.code == 3
+    assert suspended.json["status"] == "SUSPENDED"
+    assert "thank" in suspended.json["reason"]
+    waiting = registered("wait", ended["waiting"], "--timeout", "0.1")
+    assert waiting.code == 4
+    assert "still CREATED" in waiting.err
+    assert registered("wait", str(uuid.uuid4())).code == 2
+
+
+async def test_list_and_show(registered: SagaProgram, ended: dict[str, str]) -> None:
+    found = registered("list", "--json").json
+    assert [saga["key"] for saga in found] == ["k-waiting", "k-suspended", "k-refused", "k-well"]
+    assert [s["key"] for s in registered("list", "--status", "failed", "--json").json] == [
+        "k-refused"
+    ]
+    assert len(registered("list", "--limit", "2", "--json").json) == 2
+    assert registered("list", "--type", "nothing", "--json").json == []
+    assert (
+        registered("list", "--status", "COMPENSATING").out == "no sagas with status COMPENSATING\n"
+    )
+    people = registered("list").out
+    assert all(saga_id in people for saga_id in ended.values())
+    assert "\x1b" not in people, "a pipe gets no colours"
+
+    shown = registered("show", "k-refused")
+    assert shown.code == 0
+    assert "we [bold]do not[/bold] want it" in shown.out, "text is never taken for markup"
+    as_json = registered("show", ended["well"], "--json").json
+    assert [t["step"] for t in as_json["timeline"]] == [None, "take", "send", "thank"]
+    assert as_json["status"] == "COMPLETED"
+
+
+async def test_acts(registered: SagaProgram, ended: dict[str, str], bench: Bench) -> None:
+    suspended = ended["suspended"]
+    tried = registered("retry", "k-suspended")
+    assert (tried.code, tried.out) == (0, f"{suspended}: SUSPENDED -> EXECUTING\n")
+    assert registered("retry", ended["waiting"]).code == 2
+    assert registered("abort", ended["waiting"]).code == 2, "it needs a note"
+    assert registered("abort", ended["waiting"], "--note", "not wanted").code == 0
+    async with bench.worker(order):
+        await bench.all_settled()
+    nonsense = registered("resolve", suspended, "nonsense", "--note", "by hand")
+    assert nonsense.code == 2
+    assert "NONSENSE" in nonsense.err
+    resolved = registered("resolve", suspended, "completed", "--note", "by hand")
+    assert (resolved.code, resolved.out) == (0, f"{suspended}: SUSPENDED -> COMPLETED\n")
+    assert registered("abort", ended["well"], "--note", "too late").code == 2
+
+
+async def test_audit(registered: SagaProgram, ended: dict[str, str], schema: Schema) -> None:
+    clean = registered("audit")
+    assert (clean.code, clean.out) == (0, "clean: no invariant is violated\n")
+    assert registered("audit", "--json").json == []
+    with schema.connect() as connection:
+        connection.execute("delete from outbox where id = %s", (ended["waiting"],))
+    violated = registered("audit")
+    assert violated.code == 1
+    assert ended["waiting"] in violated.out
+    (violation,) = registered("audit", "--json").json
+    assert violation["saga_id"] == ended["waiting"]
+
+
+@pytest.mark.parametrize("command", ["show", "wait", "retry"])
+@pytest.mark.parametrize("given", [str(uuid.UUID(int=0)), "nothing", "\udcff", "'; drop"])
+def test_what_is_unknown_is_named(registered: SagaProgram, command: str, given: str) -> None:
+    ran = registered(command, given)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("error: ")
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_migrate_is_safe_to_repeat_and_check_says_what_is_to_be_done(
+    saga_program: SagaProgram, schema: Schema
+) -> None:
+    assert saga_program("migrate", "--check").out == "up to date\n"
+    fresh = f"{schema.name}_b"
+    try:
+        behind = saga_program("migrate", "--check", OUTBOX_SCHEMA=fresh)
+        assert behind.code == 1
+        assert behind.out.endswith("behind: run bin/saga migrate\n")
+        missing = saga_program("list", OUTBOX_SCHEMA=fresh)
+        assert missing.code == 2
+        assert "run bin/saga migrate" in missing.err
+        assert saga_program("migrate", OUTBOX_SCHEMA=fresh).code == 0
+        again = saga_program("migrate", OUTBOX_SCHEMA=fresh)
+        assert again.code == 0
+        assert again.out.startswith(f"schema {fresh} is up to date")
+    finally:
+        with schema.connect() as connection:
+            drop_schema(connection, fresh)
+
+
+def test_what_print_sql_prints_psql_installs(saga_program: SagaProgram, schema: Schema) -> None:
+    fresh = f"{schema.name}_b"
+    printed = saga_program("migrate", "--print-sql", OUTBOX_SCHEMA=fresh)
+    assert printed.out == print_sql(fresh)
+    try:
+        installed = saga_program(
+            "psql", "-qX", "-v", "ON_ERROR_STOP=1", "-f", "-", stdin=printed.out
+        )
+        assert (installed.code, installed.err) == (0, "")
+        assert saga_program("migrate", "--check", OUTBOX_SCHEMA=fresh).out == "up to date\n"
+        assert saga_program("register", OUTBOX_SCHEMA=fresh).code == 0
+        assert saga_program("audit", OUTBOX_SCHEMA=fresh).code == 0
+    finally:
+        with schema.connect() as connection:
+            drop_schema(connection, fresh)
+
+
+def test_psql_sees_the_schema_and_passes_its_exit_code_on(registered: SagaProgram) -> None:
+    ran = registered("psql", "-At", "-c", "select type from definition")
+    assert (ran.code, ran.out) == (0, "order\n")
+    assert registered("psql", "-c", "select nonsense").code == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"OUTBOX_LEASE": "soon"}, "OUTBOX_LEASE"),
+        ({"OUTBOX_SCHEMA": "a-b"}, "OUTBOX_SCHEMA"),
+        ({"OUTBOX_TYPE_CONCURRENCY": "payment"}, "OUTBOX_TYPE_CONCURRENCY"),
+        ({"OUTBOX_TYPE_CONCURRENCY": '{"payment": 0}'}, "OUTBOX_TYPE_CONCURRENCY"),
+        ({"OUTBOX_LOG_FORMAT": "xml"}, "OUTBOX_LOG_FORMAT"),
+        ({"OUTBOX_DSN": "host=127.0.0.1 port=1 password=hunter2"}, "Check OUTBOX_DSN"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(
+    saga_program: SagaProgram, variables: dict[str, str], says: str
+) -> None:
+    ran = saga_program("list", **variables)
+    assert (ran.code, ran.out) == (2, "")
+    assert says in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert "hunter2" not in ran.err
+
+
+def test_help_names_every_command_and_the_exit_codes(saga_program: SagaProgram) -> None:
+    shown = saga_program("--help")
+    assert shown.code == 0
+    for name in ("migrate", "register", "start", "list", "show", "wait", "retry", "abort",
+                 "resolve", "audit", "psql"):  # fmt: skip
+        assert f"  {name} " in shown.out
+        assert saga_program(name, "--help").code == 0
+    assert "3 the saga is suspended" in " ".join(shown.out.split())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_it_without_a_traceback(
+    registered: SagaProgram, schema: Schema, number: signal.Signals
+) -> None:
+    saga_id = start(registered, "well", "a")
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "outbox.cli.saga", "wait", saga_id],
+        env=environment(schema), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+    def is_waiting() -> bool:
+        with schema.connect() as connection:
+            found = connection.execute(
+                "select 1 from pg_stat_activity "
+                "where application_name = 'outbox' and query like %s",
+                (f"%{schema.name}%overview%",),
+            )
+            return found.fetchone() is not None
+
+    wait_until(is_waiting)
+    waiting.send_signal(number)
+    out, err = waiting.communicate(timeout=20)
+    assert waiting.returncode == 128 + number
+    assert b"Traceback" not in out + err
