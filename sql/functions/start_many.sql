@@ -15,7 +15,7 @@ declare
     v_bad record;
     v_ids uuid[];
     v_keys text[];
-    v_created text[];
+    v_created boolean := false;
 begin
     if p_inputs is null or (p_keys is not null and cardinality(p_keys) <> cardinality(p_inputs)) then
         raise exception 'start_many needs as many keys as inputs, got % and %',
@@ -61,33 +61,39 @@ begin
     v_keys := array(select coalesce(k, i::text)
         from unnest(p_keys, v_ids) with ordinality as g(k, i, place) order by place);
 
-    -- In key order, so that two bulk starts with the same keys wait for one another, never in a ring.
-    with born as (
-        insert into instance as n (id, type, version, key, input, created_at)
-        select g.id, p_type, v_definition.version, g.key, g.input, v_now
-        from unnest(v_ids, v_keys, p_inputs) as g(id, key, input)
-        order by g.key
-        on conflict (type, key) do nothing
-        returning n.id, n.key
-    ), commanded as (
-        insert into outbox (id, type, version, status, state, step, due_at, moved_at)
-        select b.id, p_type, v_definition.version, 'CREATED', 'CREATED', v_first.name,
-            greatest(p_due_at, v_now), v_now
-        from born b
-    )
-    select coalesce(array_agg(b.key), '{}') into v_created from born b;
+    loop
+        -- In key order, so that two bulk starts with the same keys wait for one another, never in a
+        -- ring.
+        with born as (
+            insert into instance as n (id, type, version, key, input, created_at)
+            select g.id, p_type, v_definition.version, g.key, g.input, v_now
+            from unnest(v_ids, v_keys, p_inputs) as g(id, key, input)
+            order by g.key
+            on conflict (type, key) do nothing
+            returning n.id, n.key
+        ), commanded as (
+            insert into outbox (id, type, version, status, state, step, due_at, moved_at)
+            select b.id, p_type, v_definition.version, 'CREATED', 'CREATED', v_first.name,
+                greatest(p_due_at, v_now), v_now
+            from born b
+        )
+        select v_created or count(*) > 0 into v_created from born b;
 
-    -- A statement of its own: it sees the winner of a race for a key.
-    select g.key into v_bad
-    from unnest(v_keys, p_inputs) as g(key, input)
-    join instance n on n.type = p_type and n.key = g.key
-    where n.input <> g.input limit 1;
+        -- A statement of its own: it sees the winner of a race for a key; or that the saga which had
+        -- the key was purged just now, so that the key is free after all.
+        select g.key, n.id is null as is_free into v_bad
+        from unnest(v_keys, p_inputs) as g(key, input)
+        left join instance n on n.type = p_type and n.key = g.key
+        where n.id is null or n.input <> g.input
+        order by n.id is null limit 1;
+        exit when not found or not v_bad.is_free;
+    end loop;
     if found then
         raise exception 'a saga of type "%" with key "%" exists with another input', p_type, v_bad.key
             using errcode = 'SG003',
                 hint = 'A key names one business transaction: use a new key, or start it with the same input.';
     end if;
-    if v_created <> '{}' then
+    if v_created then
         perform wake(p_type);
     end if;
     return query
