@@ -91,3 +91,10 @@ def _become_saga(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+@pytest.fixture
+def registered(saga_program: SagaProgram) -> SagaProgram:
+    """The program, with the type registered."""
+    assert saga_program("register").out == "order version 1: registered\n"
+    return saga_program
