@@ -19,11 +19,11 @@ BARS = {"bulk-transactional": 0.70, "transactional": 0.35}
 def run(bench: Bench) -> None:
     """Each repeat: the floor, pgbench, then every form of the saga with every number of workers."""
     options = bench.options
-    sagas = options.size(60_000, 6_000)
+    sagas, floor_sagas = options.size(60_000, 6_000), options.size(60_000, 12_000)
     with yardsticks(bench.server) as yardstick:
         for _ in range(options.repeats):
             for name, connections in zip(FLOORS, CONNECTIONS, strict=True):
-                done = run_floor(bench.server, sagas=sagas, connections=connections)
+                done = run_floor(bench.server, sagas=floor_sagas, connections=connections)
                 bench.add(NAME, name, done.sagas_per_second, "sagas/s")
             bench.add(NAME, PGBENCH, yardstick.simple_update(16, options.size(10, 2)), "tps")
             for form in LEDGER_FORMS:
