@@ -270,7 +270,7 @@ def dump_input(saga: Saga[Any] | str, input: Input) -> str:
             input = saga.input.model_validate(input)
         # Without defaults, so that the same input from SQL or from Python is the same input.
         plain: Any = (
-            input.model_dump(mode="json", exclude_unset=True)
+            input.model_dump(mode="json", exclude_unset=True, by_alias=True, round_trip=True)
             if isinstance(input, BaseModel)
             else dict(input)
         )

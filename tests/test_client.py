@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.rows import dict_row, namedtuple_row
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from outbox import Client, Command, Saga
 from outbox.errors import InputError, KeyConflictError, NotFoundError, UnknownTypeError
@@ -132,6 +132,32 @@ def test_an_input_by_name_is_the_same_as_by_saga(
 ) -> None:
     first = client.start(connection, saga, Order(number=1), key="a")
     assert client.start(connection, "order", Order(number=1), key="a").id == first.id
+
+
+class Aliased(BaseModel):
+    """An input whose fields have other names in JSON, and one that is computed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    order_number: int = Field(alias="orderNumber")
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
+    @property
+    def doubled(self) -> int:
+        return 2 * self.order_number
+
+
+def test_an_input_survives_its_own_json(
+    schema: Schema, connection: psycopg.Connection[Any], client: Client
+) -> None:
+    aliased = Saga("aliased", input=Aliased)
+    aliased.step(name="nothing", nothing_to_undo="it does nothing")(lambda cmd: None)
+    asyncio.run(Bench(schema).register(aliased))
+    started = client.start(connection, aliased, Aliased(orderNumber=7), key="a")
+    (stored,) = connection.execute("select input from instance where id = %s", (started.id,))
+    assert stored == ({"orderNumber": 7},)
+    assert not client.start(connection, aliased, {"orderNumber": 7}, key="a").created
+    assert Aliased.model_validate(stored[0]).doubled == 14
 
 
 def test_a_key_with_another_input_is_refused(

@@ -39,6 +39,9 @@ def migrate_command(
         async with await connect(dsn) as connection:
             if check:
                 plan = await make_plan(connection, schema)
+                if plan.ahead:
+                    print(f"ahead of this program: {plan.ahead}")
+                    return shell.NO
                 for line in _describe(plan):
                     print(line)
                 print("up to date" if plan.is_empty else "behind: run bin/saga migrate")
@@ -85,5 +88,5 @@ def psql_command(arguments: Annotated[list[str] | None, typer.Argument()] = None
 def _describe(plan: Plan) -> Iterator[str]:
     for file in (*plan.migrations, *plan.functions, *plan.views):
         yield f"{file.name}.sql"
-    for name in plan.unknown:
-        yield f"{name}.sql: applied, but unknown to this program"
+    for name in plan.gone:
+        yield f"{name}.sql: gone"

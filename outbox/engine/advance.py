@@ -104,7 +104,8 @@ class Advancer:
         return [answers[report.command] for report in reports]
 
     def _unstorable(self, attempt: Attempt, error: psycopg.Error) -> Report:
-        message = storable(str(error).strip())
+        # Not all of str(error), which shows the statement and the row.
+        message = storable(error.diag.message_primary or type(error).__name__)
         self._telemetry.emit("outcome_not_storable", "error", **attempt.held.fields, error=message)
         described = {"type": "OutcomeNotStorable", "message": message[:2000]}
         outcome = Retried(described) if isinstance(attempt.outcome, Done) else attempt.outcome

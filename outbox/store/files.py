@@ -40,6 +40,12 @@ def sql_directory() -> Path:
     raise SchemaError(f"the SQL files are missing from {package}: install the package again")
 
 
+def read_release() -> int:
+    """The number of this program's SQL, in ``sql/RELEASE``: raised by every release that changes a
+    file there, so that an older program can tell that a database is ahead of it."""
+    return int((sql_directory() / "RELEASE").read_text())
+
+
 def read_files(folder: str) -> list[SqlFile]:
     """The files of ``migrations``, ``functions`` or ``views``, by name."""
     directory = sql_directory() / folder

@@ -14,10 +14,11 @@ from psycopg import sql
 
 from outbox.errors import SchemaError
 from outbox.store.connect import Connection
-from outbox.store.files import SqlFile, in_dependency_order, read_files
+from outbox.store.files import SqlFile, in_dependency_order, read_files, read_release
 from outbox.store.pgqueuer_schema import converge_pgqueuer, pgqueuer_install_sql
 from outbox.store.roles import grant_sql, roles_exist, roles_sql
 
+_RELEASE = "RELEASE"
 _BOOKS = """
 create table if not exists applied_file (
     name text primary key, checksum text not null, applied_at timestamptz not null default now());
@@ -27,18 +28,19 @@ comment on table applied_file is 'Which SQL files this schema was made from; kep
 
 @dataclass
 class Plan:
-    """What a database lacks. ``unknown`` are migrations that this program does not know: the
-    database is ahead of it."""
+    """What a database lacks. ``gone`` are views that this program has no more. ``ahead`` says how
+    the database is ahead of it; then nothing else is planned."""
 
     migrations: list[SqlFile] = field(default_factory=list)
     functions: list[SqlFile] = field(default_factory=list)
     views: list[SqlFile] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    ahead: str | None = None
 
     @property
     def is_empty(self) -> bool:
         """Nothing is to be done."""
-        return not (self.migrations or self.functions or self.views)
+        return not (self.migrations or self.functions or self.views or self.gone)
 
 
 async def make_plan(connection: Connection, schema: str) -> Plan:
@@ -48,6 +50,9 @@ async def make_plan(connection: Connection, schema: str) -> Plan:
         SchemaError: a migration that was applied has changed since.
     """
     applied = await _applied(connection, schema)
+    release = int(applied.get(_RELEASE, "0"))
+    if release > read_release():
+        return Plan(ahead=f"its SQL is release {release}, this program's is {read_release()}")
     migrations, functions = read_files("migrations"), read_files("functions")
     views = in_dependency_order(read_files("views"))
     for migration in migrations:
@@ -59,14 +64,12 @@ async def make_plan(connection: Connection, schema: str) -> Plan:
     plan = Plan(
         migrations=[m for m in migrations if m.name not in applied],
         functions=[f for f in functions if applied.get(f.name) != f.checksum],
-        unknown=sorted(
-            n
-            for n in applied
-            if n.startswith("migrations/") and n not in {m.name for m in migrations}
-        ),
+        gone=[n for n in applied if n.startswith("views/") and n not in {v.name for v in views}],
     )
-    gone = [n for n in applied if n.startswith("views/") and n not in {v.name for v in views}]
-    if plan.migrations or gone or any(applied.get(v.name) != v.checksum for v in views):
+    unknown = {n for n in applied if n.startswith("migrations/")} - {m.name for m in migrations}
+    if unknown:
+        return Plan(ahead=f"it has {', '.join(sorted(unknown))}")
+    if plan.migrations or plan.gone or any(applied.get(v.name) != v.checksum for v in views):
         plan.views = views
     return plan
 
@@ -93,13 +96,16 @@ async def migrate(connection: Connection, schema: str, *, roles: bool = False) -
             await _set_search_path(connection, schema)
             await connection.execute(_BOOKS)
             plan = await make_plan(connection, schema)
-            if plan.unknown:
+            if plan.ahead:
                 raise SchemaError(
-                    f"schema {schema} is ahead of this program (it has {', '.join(plan.unknown)}): "
+                    f"schema {schema} is ahead of this program ({plan.ahead}): "
                     "install the newer release"
                 )
             await _apply(connection, plan)
         await converge_pgqueuer(connection, schema)
+        async with connection.transaction():
+            await _set_search_path(connection, schema)
+            await connection.execute(_LOCK_DOWN)
         if roles:
             await connection.execute(roles_sql(schema))
         if await roles_exist(connection, schema):
@@ -135,10 +141,10 @@ async def require_current(connection: Connection, schema: str) -> str | None:
             f"schema {schema} is not installed in this database: run bin/saga migrate"
         )
     plan = await make_plan(connection, schema)
-    if plan.unknown:
-        return f"schema {schema} is ahead of this program: it has {', '.join(plan.unknown)}"
+    if plan.ahead:
+        return f"schema {schema} is ahead of this program: {plan.ahead}"
     if not plan.is_empty:
-        missing = [f.name for f in (*plan.migrations, *plan.functions, *plan.views)]
+        missing = [f.name for f in (*plan.migrations, *plan.functions, *plan.views)] or plan.gone
         raise SchemaError(
             f"schema {schema} is behind this program (it lacks {', '.join(missing[:5])}"
             f"{' …' if len(missing) > 5 else ''}): run bin/saga migrate"
@@ -160,8 +166,10 @@ def print_sql(schema: str) -> str:
         parts.append(f"-- {file.name}.sql\n{file.text.rstrip()}")
         values = f"('{file.name}', '{file.checksum}')"
         parts.append(f"insert into applied_file (name, checksum) values {values};")  # noqa: S608 - ours
-    parts.append(_LOCK_DOWN.strip())
+    release = f"('{_RELEASE}', '{read_release()}')"
+    parts.append(f"insert into applied_file (name, checksum) values {release};")  # noqa: S608 - ours
     parts.append(pgqueuer_install_sql(schema))
+    parts.append(_LOCK_DOWN.strip())
     return "\n\n".join(parts) + "\n"
 
 
@@ -179,14 +187,13 @@ async def _apply(connection: Connection, plan: Plan) -> None:
         await _run(connection, migration)
     for function in plan.functions:
         await _run(connection, function)
-    if plan.views:
-        for view in reversed(plan.views):
-            await connection.execute(
-                sql.SQL("drop view if exists {} cascade").format(sql.Identifier(view.object_name))
-            )
-        for view in plan.views:
-            await _run(connection, view)
-    await connection.execute(_LOCK_DOWN)
+    for name in (*plan.gone, *(view.name for view in reversed(plan.views))):
+        view = sql.Identifier(name.removeprefix("views/"))
+        await connection.execute(sql.SQL("drop view if exists {} cascade").format(view))
+        await connection.execute("delete from applied_file where name = %s", (name,))
+    for file in plan.views:
+        await _run(connection, file)
+    await _note(connection, _RELEASE, str(read_release()))
 
 
 async def _run(connection: Connection, file: SqlFile) -> None:
@@ -194,10 +201,15 @@ async def _run(connection: Connection, file: SqlFile) -> None:
         await connection.execute(file.text.encode())
     except psycopg.Error as error:
         raise SchemaError(f"{file.name}.sql failed: {error}") from error
+    await _note(connection, file.name, file.checksum)
+
+
+async def _note(connection: Connection, name: str, checksum: str) -> None:
     await connection.execute(
         "insert into applied_file (name, checksum) values (%s, %s) on conflict (name) "
-        "do update set checksum = excluded.checksum, applied_at = now()",
-        (file.name, file.checksum),
+        "do update set checksum = excluded.checksum, applied_at = now() "
+        "where applied_file.checksum <> excluded.checksum",
+        (name, checksum),
     )
 
 

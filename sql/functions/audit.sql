@@ -75,7 +75,8 @@ set enable_nestloop to off set jit to off as $$
         where t.saga_id = h.saga_id and t.ordinal = h.ordinal and t.kind <> 'act' and t.seq > h.seq)
     union all
     select i.id, 'a completed saga did every step', format('step "%s" was not done', d.name)
-    from instance i join definition_step d on d.type = i.type and d.version = i.version
+    from instance i join definition f on f.type = i.type and f.version = i.version and f.registered_at <= i.created_at
+    join definition_step d on d.type = i.type and d.version = i.version
     left join summary s on s.saga_id = i.id
     where i.status = 'COMPLETED' and not coalesce(s.resolved, false) and not exists (
         select from command c
@@ -87,6 +88,7 @@ set enable_nestloop to off set jit to off as $$
     union all
     select i.id, 'a failed saga undid what it did', format('step "%s" (command %s) was %s and is not undone', c.step, c.ordinal, c.outcome)
     from instance i join summary s on s.saga_id = i.id
+    join definition f on f.type = i.type and f.version = i.version and f.registered_at <= i.created_at
     join command c on c.saga_id = i.id and c.kind = 'action' and c.outcome in ('done', 'in_doubt')
     join definition_step d on d.type = i.type and d.version = i.version and d.name = c.step and d.undo
     where i.status = 'FAILED' and not s.resolved and not exists (

@@ -219,7 +219,7 @@ class World:
 
     def steps_of(self, key: str) -> list[tuple[str, str, str]]:
         """A saga's transitions as (kind, step, outcome), in order."""
-        return self.rows(  # type: ignore[return-value]
+        return self.rows(
             "select kind, step, outcome from timeline where saga_id = %s and seq > 0 order by seq",
             self.saga(key).id,
         )

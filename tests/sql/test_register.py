@@ -77,6 +77,16 @@ def test_steps_may_not_change_under_a_saga_that_is_being_started(engine: Engine)
     assert engine.worker("changing").claim_one().step == "a"
 
 
+def test_a_saga_is_audited_by_the_steps_it_had(engine: Engine) -> None:
+    engine.register(changing("a"))
+    saga_id = engine.start("changing")
+    worker = engine.worker("changing")
+    worker.say(worker.claim_one(), "done")
+    assert engine.instance(saga_id).status == "COMPLETED"
+    engine.register(changing("a", "b"))
+    assert engine.audit() == []
+
+
 def test_many_register_at_once(engine: Engine) -> None:
     def register(_: int) -> list[str]:
         other = Engine(engine.schema)
