@@ -5,7 +5,8 @@ from outbox.definition.command import Command
 from outbox.definition.outcomes import Rejected, RetryAfter
 from outbox.definition.registry import App, AppContext
 from outbox.definition.retry import Retry
-from outbox.definition.saga import Saga, Step
+from outbox.definition.saga import Saga
+from outbox.definition.step import Step
 from outbox.errors import OutboxError
 from outbox.operator import Operator
 from outbox.settings import Settings

@@ -6,15 +6,13 @@ import builtins
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from outbox.definition.saga import Step
-
 I_co = TypeVar("I_co", covariant=True)
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 Kind = Literal["action", "compensation"]
@@ -41,6 +39,15 @@ def idempotency_key(type_: str, key: str, step: str, *, undo: bool, revision: in
     if len(hashed) <= _KEY_LIMIT:
         return hashed
     return f"={hashlib.sha256(whole.encode()).hexdigest()}"
+
+
+class HasResult(Protocol[R_co]):
+    """A step, as far as its result goes."""
+
+    @property
+    def name(self) -> str: ...
+
+    def load_result(self, value: object) -> R_co: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class Command(Generic[I_co]):
     _results: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _resources: Iterable[object] = field(default=(), repr=False)
 
-    def result(self, step: Step[Any, R]) -> R:
+    def result(self, step: HasResult[R]) -> R:
         """The result of an earlier step.
 
         Raises:
@@ -87,13 +94,13 @@ class Command(Generic[I_co]):
             raise LookupError(
                 f'step "{step.name}" has no result in saga {self.saga_id}: it was not done'
             )
-        return cast(R, step.load_result(self._results[step.name]))
+        return step.load_result(self._results[step.name])
 
-    def find_result(self, step: Step[Any, R]) -> R | None:
+    def find_result(self, step: HasResult[R]) -> R | None:
         """The result of an earlier step, or None when it was not done or is in doubt."""
         if step.name not in self._results:
             return None
-        return cast(R, step.load_result(self._results[step.name]))
+        return step.load_result(self._results[step.name])
 
     def resource(self, kind: builtins.type[T]) -> T:
         """The object of this class that the app's lifespan set up for the worker.

@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 
 from outbox.definition.retry import Retry
-from outbox.definition.saga import Runnable, Saga
+from outbox.definition.saga import Saga
+from outbox.definition.step import Runnable
 from outbox.errors import ConfigurationError, DefinitionError, OutboxError
 
 

@@ -10,7 +10,8 @@ from typing import Any, cast
 from uuid import UUID
 
 from outbox.definition.command import Command, Kind, idempotency_key
-from outbox.definition.saga import Runnable, Saga, Step
+from outbox.definition.saga import Saga
+from outbox.definition.step import Runnable, Step
 from outbox.store.functions import Answer, Claimed
 
 

@@ -1,0 +1,153 @@
+"""Steps: an action and, perhaps, its compensation; each a handler with its policies."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast, get_type_hints
+
+import orjson
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticUserError
+
+from outbox.definition.retry import Retry
+from outbox.errors import DefinitionError
+
+I = TypeVar("I")  # noqa: E741 - the input's type, as everywhere in this package
+R = TypeVar("R")
+
+Handler = Callable[..., Any]
+_NOTHING: Any = TypeAdapter(Any)
+
+
+class Runnable:
+    """A handler with its policies: what a step's action and its compensation have in common."""
+
+    def __init__(
+        self, handler: Handler, owner: str, retry: Retry, timeout: float, transactional: bool
+    ) -> None:
+        self.handler = handler
+        self.retry = retry
+        self.timeout = timeout
+        self.transactional = transactional
+        self.is_async = inspect.iscoroutinefunction(handler)
+        if not (timeout > 0 and math.isfinite(timeout)):
+            raise DefinitionError(f"{owner}: timeout={timeout} is not a positive number of seconds")
+        if transactional and not self.is_async:
+            raise DefinitionError(f"{owner} is transactional, so its handler must be `async def`")
+        wanted = ("cmd", "tx") if transactional else ("cmd",)
+        required = [
+            p
+            for p in inspect.signature(handler).parameters.values()
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.default is p.empty
+        ]
+        if len(required) != len(wanted) or any(p.kind is p.KEYWORD_ONLY for p in required):
+            raise DefinitionError(
+                f"{owner}: its handler takes ({', '.join(wanted)}), "
+                f"not ({', '.join(p.name for p in required)})"
+            )
+        self._adapter = _result_adapter(handler, owner)
+
+    def dump_result(self, value: object) -> str | None:
+        """A handler's result as JSON text; None stays None.
+
+        Raises:
+            ValueError: the value is not what the annotation says, or is not JSON-able.
+        """
+        if value is None:
+            return None
+        plain = self._adapter.dump_python(value, mode="json", warnings="error")
+        return orjson.dumps(plain).decode()
+
+    def load(self, value: object) -> Any:
+        """A stored result, validated against the handler's return annotation."""
+        return None if value is None else self._adapter.validate_python(value)
+
+
+def _result_adapter(handler: Handler, owner: str) -> TypeAdapter[Any]:
+    """What turns a handler's results into JSON and back, made from its return annotation."""
+    try:
+        hints = get_type_hints(handler)
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        raise DefinitionError(
+            f"{owner}: its annotations do not resolve ({error}); "
+            "define the types it names at module level"
+        ) from error
+    if "return" not in hints:
+        return cast(TypeAdapter[Any], _NOTHING)
+    try:
+        return TypeAdapter(hints["return"])
+    except PydanticUserError as error:
+        raise DefinitionError(
+            f"{owner}: a result of type {hints['return']!r} cannot be stored; return a pydantic "
+            "model, a dataclass, or what JSON knows"
+        ) from error
+
+
+class Step(Runnable, Generic[I, R]):
+    """A named unit of a saga: its action and, perhaps, its compensation. Made by ``Saga.step``."""
+
+    def __init__(
+        self,
+        name: str,
+        handler: Handler,
+        *,
+        owner: str,
+        state: str | None,
+        retry: Retry,
+        timeout: float,
+        transactional: bool,
+        pivot: bool,
+        nothing_to_undo: str | None,
+    ) -> None:
+        super().__init__(handler, owner, retry, timeout, transactional)
+        self.name = name
+        self.owner = owner
+        self.state = state or f"{name.upper()}_DONE"
+        self.pivot = pivot
+        self.nothing_to_undo = nothing_to_undo
+        self.undo: Runnable | None = None
+
+    def load_result(self, value: object) -> R:
+        """A stored result of this step's action."""
+        return cast(R, self.load(value))
+
+    def compensation(
+        self,
+        *,
+        retry: Retry | None = None,
+        timeout: float = 60.0,
+        transactional: bool = False,
+    ) -> Callable[[Callable[..., Any]], Runnable]:
+        """Declares how this step is undone.
+
+        The handler may run when the step's effect is in doubt (it has no result then), and may run
+        more than once: undoing what is undone, or what never happened, has to succeed.
+
+        Args:
+            retry: default 20 attempts; exhausted, the saga is suspended, never dropped.
+            timeout: seconds an attempt may take.
+            transactional: as for ``Saga.step``.
+
+        Raises:
+            DefinitionError: the step has a compensation already, or says that it needs none.
+        """
+
+        def declare(handler: Callable[..., Any]) -> Runnable:
+            if self.undo is not None:
+                raise DefinitionError(f"{self.owner} has two compensations")
+            if self.nothing_to_undo is not None:
+                raise DefinitionError(
+                    f"{self.owner} has a compensation, and nothing_to_undo={self.nothing_to_undo!r}"
+                )
+            self.undo = Runnable(
+                handler,
+                f"the compensation of {self.owner}",
+                retry or Retry(attempts=20),
+                timeout,
+                transactional,
+            )
+            return self.undo
+
+        return declare
