@@ -8,7 +8,7 @@ returns table (
     step text, ordinal integer, attempt integer, revision integer, in_doubt boolean,
     input jsonb, results jsonb, error jsonb)
 language plpgsql security definer set search_path from current
-set plan_cache_mode to force_generic_plan as $$
+set plan_cache_mode to force_generic_plan set enable_seqscan to off as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := clock();

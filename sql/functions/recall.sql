@@ -7,7 +7,7 @@ returns table (
     command uuid, verdict text, status text, fence integer, seq integer, kind text, step text,
     ordinal integer, attempt integer, revision integer, in_doubt boolean)
 language plpgsql security definer set search_path from current
-set plan_cache_mode to force_generic_plan as $$
+set plan_cache_mode to force_generic_plan set enable_seqscan to off as $$
 #variable_conflict use_column
 begin
     perform 1 from outbox where id = any (p_commands) order by id for no key update;

@@ -5,7 +5,7 @@ create or replace function start_many(
     p_version integer default null, p_due_at timestamptz default null)
 returns table (id uuid, key text, created boolean)
 language plpgsql security definer set search_path from current
-set plan_cache_mode to force_generic_plan as $$
+set plan_cache_mode to force_generic_plan set enable_seqscan to off as $$
 #variable_conflict use_column
 declare
     v_definition definition;

@@ -239,8 +239,9 @@ begin
         using errcode = 'SG009', hint = 'The legal moves are in docs/architecture.md.';
 end $$;
 
--- The condition does the work, so that a legal move never calls the function.
-create trigger outbox_move_is_legal before update of status on outbox
+-- The condition does the work, so that a legal move never calls the function. After the update, since
+-- a trigger before it would lock each row once more.
+create trigger outbox_move_is_legal after update of status on outbox
     for each row when (
         old.status is distinct from new.status and (old.status, new.status) not in (
             ('CREATED', 'EXECUTING'), ('EXECUTING', 'COMPENSATING'),
@@ -248,6 +249,6 @@ create trigger outbox_move_is_legal before update of status on outbox
             ('SUSPENDED', 'EXECUTING'), ('SUSPENDED', 'COMPENSATING')))
     execute function refuse_illegal_move();
 
-create trigger instance_end_is_final before update of status on instance
+create trigger instance_end_is_final after update of status on instance
     for each row when (old.status is distinct from new.status and old.status is not null)
     execute function refuse_illegal_move();
