@@ -146,15 +146,16 @@ select pg_stat_get_xact_numscans('outbox_due'::regclass) as scans,
 def test_a_step_touches_no_index_of_the_outbox_and_nothing_of_the_instance(
     engine: Engine,
 ) -> None:
-    for _ in range(20):
+    # So few that one page holds all their versions, whether or not it can be pruned meanwhile.
+    for _ in range(4):
         engine.start()
     worker = engine.worker()
-    reports = [report(held, "done") for held in worker.claim(20)]
+    reports = [report(held, "done") for held in worker.claim(4)]
     before = updates(engine)
     for _ in range(3):
         reports = [report(held, "done") for held in worker.advance(*reports)]
     after = updates(engine)
-    assert [now - then for now, then in zip(after, before, strict=True)] == [60, 60, 0]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [12, 12, 0]
 
 
 def updates(engine: Engine) -> list[int]:
