@@ -274,7 +274,7 @@ def dump_input(saga: Saga[Any] | str, input: Input) -> str:
             if isinstance(input, BaseModel)
             else dict(input)
         )
-        text = orjson.dumps(plain).decode()
+        json = orjson.dumps(plain)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, p['loc'])) or 'input'}: {p['msg']} (got {p['input']!r:.60})"
@@ -284,9 +284,9 @@ def dump_input(saga: Saga[Any] | str, input: Input) -> str:
         raise InputError(f'invalid input for saga type "{name}": {problems}') from None
     except (TypeError, ValueError) as error:
         raise InputError(f"the input cannot be stored as JSON: {error}") from None
-    if has_nul(text):
+    if has_nul(json):
         raise InputError("the input contains a NUL character, which Postgres cannot store")
-    return text
+    return json.decode()
 
 
 def _started(rows: Rows) -> list[Started]:

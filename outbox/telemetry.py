@@ -10,15 +10,26 @@ from typing import Any, Literal
 import structlog
 
 Level = Literal["debug", "info", "warning", "error"]
+LEVELS: dict[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 Hook = Callable[[str, Level, dict[str, Any]], None]
 
 
 class Telemetry:
-    """Hands each event to the hooks: a name (``transition``), a level and its fields."""
+    """Hands each event to the hooks: a name (``transition``), a level and its fields.
 
-    def __init__(self, *hooks: Hook) -> None:
+    Args:
+        hooks: what is told.
+        level: the least severe events that it is told of.
+    """
+
+    def __init__(self, *hooks: Hook, level: Level = "debug") -> None:
         self.hooks = list(hooks)
+        self._least = LEVELS[level]
         self._reported: set[tuple[Hook, str]] = set()
+
+    def wants(self, level: Level) -> bool:
+        """Whether events of this level go anywhere; to ask before making one that costs much."""
+        return LEVELS[level] >= self._least and bool(self.hooks)
 
     def emit(self, event: str, level: Level = "info", /, **fields: Any) -> None:
         """Tells every hook. An event about a saga carries saga_id, type, step and attempt.
@@ -26,6 +37,8 @@ class Telemetry:
         A hook that raises does not stop the engine: it is reported on standard error, once for each
         kind of event, and goes on being called.
         """
+        if LEVELS[level] < self._least:
+            return
         for hook in self.hooks:
             try:
                 hook(event, level, fields)

@@ -141,7 +141,6 @@ class Worker:
                 transactional,
                 advancer,
                 wake,
-                self._telemetry,
             )
             claimer = Claimer(
                 link("claim"),
@@ -181,7 +180,7 @@ class Worker:
             finally:
                 await follower.cancel()
                 await cancel(claiming, transactions, *always)
-                self._executor.threads.close()
+                self._executor.close()
 
     async def _until_stopped(self, parts: Sequence[asyncio.Task[None]]) -> None:
         """Returns when asked to stop, or when too many threads are stuck; a part that ends before

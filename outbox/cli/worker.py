@@ -51,7 +51,7 @@ def work(
         found = load_apps(apps or [], settings)
         if settings.listen_dsn is not None:
             complete_dsn(settings.listen_dsn.get_secret_value(), setting="OUTBOX_LISTEN_DSN")
-        telemetry = Telemetry(log_hook())
+        telemetry = Telemetry(log_hook(), level=settings.log_level)
         telemetry.emit(
             "worker_starting",
             pid=os.getpid(),

@@ -10,6 +10,8 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
+import orjson
+
 I_co = TypeVar("I_co", covariant=True)
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -50,7 +52,8 @@ class HasResult(Protocol[R_co]):
     def load_result(self, value: object) -> R_co: ...
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, which would double the time that it takes to make one.
+@dataclass(slots=True)
 class Command(Generic[I_co]):
     """One attempt of a step, as its handler sees it.
 
@@ -63,11 +66,11 @@ class Command(Generic[I_co]):
         kind: ``"action"`` or ``"compensation"``.
         input: the saga's input, an instance of its model.
         attempt: which attempt of this command this is, from 1.
-        idempotency_key: the same in every attempt, for providers (at most 255 characters). Only
-            a retry of an attempt that is known to have had no effect gets another.
         in_doubt: an earlier attempt's effect is unknown; of a compensation: it is not known whether
             what it undoes has happened.
         error: of a compensation: what went wrong, as ``{"type": …, "message": …}``.
+        revision: how often the idempotency key was changed, each time because an attempt was known
+            to have had no effect.
     """
 
     saga_id: UUID
@@ -78,11 +81,19 @@ class Command(Generic[I_co]):
     kind: Kind
     input: I_co
     attempt: int
-    idempotency_key: str
     in_doubt: bool = False
     error: Mapping[str, Any] | None = None
+    revision: int = 0
     _results: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _resources: Iterable[object] = field(default=(), repr=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every attempt, for providers (at most 255 characters). Only a retry of an
+        attempt that is known to have had no effect gets another."""
+        return idempotency_key(
+            self.type, self.key, self.step, undo=self.kind == "compensation", revision=self.revision
+        )
 
     def result(self, step: HasResult[R]) -> R:
         """The result of an earlier step.
@@ -94,13 +105,13 @@ class Command(Generic[I_co]):
             raise LookupError(
                 f'step "{step.name}" has no result in saga {self.saga_id}: it was not done'
             )
-        return step.load_result(self._results[step.name])
+        return step.load_result(_parsed(self._results[step.name]))
 
     def find_result(self, step: HasResult[R]) -> R | None:
         """The result of an earlier step, or None when it was not done or is in doubt."""
         if step.name not in self._results:
             return None
-        return step.load_result(self._results[step.name])
+        return step.load_result(_parsed(self._results[step.name]))
 
     def resource(self, kind: builtins.type[T]) -> T:
         """The object of this class that the app's lifespan set up for the worker.
@@ -112,3 +123,8 @@ class Command(Generic[I_co]):
             if isinstance(candidate, kind):
                 return candidate
         raise LookupError(f"the app's lifespan yields no {kind.__name__}")
+
+
+def _parsed(result: object) -> object:
+    """A stored result; what this worker has stored itself is still JSON."""
+    return orjson.loads(result) if isinstance(result, bytes) else result

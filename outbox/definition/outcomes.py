@@ -13,7 +13,7 @@ _LARGEST_CODE = 2**53
 # Beyond any provider's, and within what Postgres can add to the present.
 _LONGEST_WAIT = 366 * 86400.0
 # An escaped NUL, not a backslash that is itself escaped and followed by u0000.
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Rejected(Exception):
@@ -48,9 +48,9 @@ class RetryAfter(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The step has had its effect; ``result`` is JSON text, or None for no result."""
+    """The step has had its effect; ``result`` is JSON in UTF-8, or None for no result."""
 
-    result: str | None
+    result: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +106,12 @@ def storable(text: str) -> str:
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
-def has_nul(json_text: str) -> bool:
+def has_nul(json: bytes) -> bool:
     """Whether a text in JSON contains a NUL character, which Postgres cannot store."""
-    return _NUL.search(json_text) is not None
+    return b"\\u0000" in json and _NUL.search(json) is not None
 
 
-def from_exception(error: Exception, policy: Retry) -> Outcome:
+def from_exception(error: BaseException, policy: Retry) -> Outcome:
     """The outcome that an exception raised by a handler stands for, under its retry policy."""
     match error:
         case Rejected():

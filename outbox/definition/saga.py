@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from psycopg import AsyncConnection
 from pydantic import BaseModel
 
 from outbox.definition.command import Command
+from outbox.definition.outcomes import Rejected, RetryAfter
 from outbox.definition.retry import Retry
 from outbox.definition.step import Step
 from outbox.errors import DefinitionError
@@ -29,6 +30,14 @@ class StepDecorator(Protocol[I]):
     @overload
     def __call__(
         self, handler: Callable[[Command[I], AsyncConnection[Any]], Coroutine[Any, Any, R]]
+    ) -> Step[I, R]: ...
+    @overload
+    def __call__(
+        self,
+        handler: Callable[
+            [Sequence[Command[I]], AsyncConnection[Any]],
+            Coroutine[Any, Any, Sequence[R | Rejected | RetryAfter]],
+        ],
     ) -> Step[I, R]: ...
     @overload
     def __call__(self, handler: Callable[[Command[I]], R]) -> Step[I, R]: ...
@@ -71,6 +80,7 @@ class Saga(Generic[I]):
         retry: Retry | None = None,
         timeout: float = 60.0,
         transactional: bool = False,
+        bulk: bool = False,
         pivot: bool = False,
         nothing_to_undo: str | None = None,
     ) -> StepDecorator[I]:
@@ -84,6 +94,11 @@ class Saga(Generic[I]):
             transactional: the step only touches this database. Its handler gets a second argument,
                 a connection inside the very transaction that commits the transition: exactly once.
                 It may run more than once before that one commit, and must not commit itself.
+            bulk: of a transactional step: its handler gets the commands of many sagas at once,
+                ``async def post(cmds, tx)``, and returns a list with one item for each of them, in
+                their order: its result, or a ``Rejected`` or ``RetryAfter`` for a command for which
+                it has written nothing. What it raises fails the call: each half of its commands is
+                tried by itself, until whoever is to blame is alone. ``timeout`` is the call's.
             pivot: once this step is done nothing is undone automatically.
             nothing_to_undo: why this step, though before the pivot, needs no compensation.
 
@@ -112,6 +127,7 @@ class Saga(Generic[I]):
                 retry=retry or Retry(),
                 timeout=timeout,
                 transactional=transactional,
+                bulk=bulk,
                 pivot=pivot,
                 nothing_to_undo=nothing_to_undo,
             )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast, get_type_hints
+from collections.abc import Callable, Sequence
+from types import UnionType
+from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-import orjson
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
+from outbox.definition.outcomes import Rejected, RetryAfter
 from outbox.definition.retry import Retry
 from outbox.errors import DefinitionError
 
@@ -25,18 +26,27 @@ class Runnable:
     """A handler with its policies: what a step's action and its compensation have in common."""
 
     def __init__(
-        self, handler: Handler, owner: str, retry: Retry, timeout: float, transactional: bool
+        self,
+        handler: Handler,
+        owner: str,
+        retry: Retry,
+        timeout: float,
+        transactional: bool,
+        bulk: bool,
     ) -> None:
         self.handler = handler
         self.retry = retry
         self.timeout = timeout
         self.transactional = transactional
+        self.bulk = bulk
         self.is_async = inspect.iscoroutinefunction(handler)
         if not (timeout > 0 and math.isfinite(timeout)):
             raise DefinitionError(f"{owner}: timeout={timeout} is not a positive number of seconds")
         if transactional and not self.is_async:
             raise DefinitionError(f"{owner} is transactional, so its handler must be `async def`")
-        wanted = ("cmd", "tx") if transactional else ("cmd",)
+        if bulk and not transactional:
+            raise DefinitionError(f"{owner} is bulk, so it must be transactional=True as well")
+        wanted = ("cmds" if bulk else "cmd", "tx") if transactional else ("cmd",)
         required = [
             p
             for p in inspect.signature(handler).parameters.values()
@@ -47,26 +57,24 @@ class Runnable:
                 f"{owner}: its handler takes ({', '.join(wanted)}), "
                 f"not ({', '.join(p.name for p in required)})"
             )
-        self._adapter = _result_adapter(handler, owner)
+        self._adapter = _result_adapter(handler, owner, bulk)
 
-    def dump_result(self, value: object) -> str | None:
-        """A handler's result as JSON text; None stays None.
+    def dump_result(self, value: object) -> bytes:
+        """A handler's result as JSON in UTF-8.
 
         Raises:
             ValueError: the value is not what the annotation says, or is not JSON-able.
         """
-        if value is None:
-            return None
-        plain = self._adapter.dump_python(value, mode="json", warnings="error")
-        return orjson.dumps(plain).decode()
+        return self._adapter.dump_json(value, warnings="error")
 
     def load(self, value: object) -> Any:
         """A stored result, validated against the handler's return annotation."""
         return None if value is None else self._adapter.validate_python(value)
 
 
-def _result_adapter(handler: Handler, owner: str) -> TypeAdapter[Any]:
-    """What turns a handler's results into JSON and back, made from its return annotation."""
+def _result_adapter(handler: Handler, owner: str, bulk: bool) -> TypeAdapter[Any]:
+    """What turns a handler's results into JSON and back, made from its return annotation; of a bulk
+    handler, from that of its list's items."""
     try:
         hints = get_type_hints(handler)
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
@@ -76,13 +84,31 @@ def _result_adapter(handler: Handler, owner: str) -> TypeAdapter[Any]:
         ) from error
     if "return" not in hints:
         return cast(TypeAdapter[Any], _NOTHING)
+    result = _item(hints["return"], owner) if bulk else hints["return"]
     try:
-        return TypeAdapter(hints["return"])
+        return TypeAdapter(result)
     except PydanticUserError as error:
         raise DefinitionError(
-            f"{owner}: a result of type {hints['return']!r} cannot be stored; return a pydantic "
-            "model, a dataclass, or what JSON knows"
+            f"{owner}: a result of type {result!r} cannot be stored; return a pydantic model, a "
+            "dataclass, or what JSON knows"
         ) from error
+
+
+def _item(annotation: Any, owner: str) -> Any:
+    """What a bulk handler returns for a command that is done."""
+    if annotation in (list, Any):
+        return Any
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin not in (list, Sequence) or len(arguments) != 1:
+        raise DefinitionError(
+            f"{owner} is bulk, so it returns a list with one result, Rejected or RetryAfter for "
+            f"each command, not {annotation!r}"
+        )
+    (item,) = arguments
+    if get_origin(item) not in (Union, UnionType):
+        return item
+    results = [kind for kind in get_args(item) if kind not in (Rejected, RetryAfter)]
+    return Union[tuple(results)] if results else None  # noqa: UP007 - of what is known now
 
 
 class Step(Runnable, Generic[I, R]):
@@ -98,10 +124,11 @@ class Step(Runnable, Generic[I, R]):
         retry: Retry,
         timeout: float,
         transactional: bool,
+        bulk: bool,
         pivot: bool,
         nothing_to_undo: str | None,
     ) -> None:
-        super().__init__(handler, owner, retry, timeout, transactional)
+        super().__init__(handler, owner, retry, timeout, transactional, bulk)
         self.name = name
         self.owner = owner
         self.state = state or f"{name.upper()}_DONE"
@@ -119,6 +146,7 @@ class Step(Runnable, Generic[I, R]):
         retry: Retry | None = None,
         timeout: float = 60.0,
         transactional: bool = False,
+        bulk: bool = False,
     ) -> Callable[[Callable[..., Any]], Runnable]:
         """Declares how this step is undone.
 
@@ -129,6 +157,7 @@ class Step(Runnable, Generic[I, R]):
             retry: default 20 attempts; exhausted, the saga is suspended, never dropped.
             timeout: seconds an attempt may take.
             transactional: as for ``Saga.step``.
+            bulk: as for ``Saga.step``.
 
         Raises:
             DefinitionError: the step has a compensation already, or says that it needs none.
@@ -147,6 +176,7 @@ class Step(Runnable, Generic[I, R]):
                 retry or Retry(attempts=20),
                 timeout,
                 transactional,
+                bulk,
             )
             return self.undo
 

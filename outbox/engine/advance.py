@@ -4,22 +4,26 @@ all."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import orjson
 import psycopg
 
 from outbox.definition.outcomes import Done, Retried, storable
-from outbox.engine.execute import Attempt
+from outbox.engine.attempt import Attempt
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
 from outbox.engine.link import Link
 from outbox.store.connect import Connection
 from outbox.store.functions import Answer, Functions, Report
-from outbox.telemetry import Telemetry
+from outbox.telemetry import Level, Telemetry
 
 _LARGEST_BATCH = 1000
+
+Then = Callable[[HeldCommand, Answer | None, Attempt | None], None]
+"""Called with a command, what became of its outcome, and the attempt; without an answer the command
+was no longer this worker's."""
 
 
 class Advancer:
@@ -33,45 +37,45 @@ class Advancer:
         self._functions = functions
         self._lease = lease
         self._telemetry = telemetry
-        self._queue: list[tuple[Attempt, asyncio.Future[Answer | None]]] = []
+        self._queue: list[tuple[Attempt, Then]] = []
         self._filled = asyncio.Event()
 
-    async def advance(self, attempt: Attempt) -> Answer | None:
-        """Commits one attempt's outcome; None when the command was no longer this worker's."""
-        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
-        self._queue.append((attempt, future))
+    def add(self, attempt: Attempt, then: Then) -> None:
+        """Queues one attempt's outcome for the next commit."""
+        self._queue.append((attempt, then))
         self._filled.set()
-        return await future
 
     async def run(self) -> None:
         """Commits until cancelled."""
         while True:
             await self._filled.wait()
-            batch, self._queue = self._queue[:_LARGEST_BATCH], self._queue[_LARGEST_BATCH:]
+            await self._let_others_join()
+            batch = self._take()
             if not self._queue:
                 self._filled.clear()
             answers = await self._commit([attempt for attempt, _ in batch])
-            for (attempt, future), answer in zip(batch, answers, strict=True):
-                if not future.done():
-                    future.set_result(self.tell(attempt, answer))
+            for (attempt, then), answer in zip(batch, answers, strict=True):
+                then(attempt.held, self.tell(attempt, answer), attempt)
 
     def tell(self, attempt: Attempt, answer: Answer) -> Answer | None:
-        """Reports a committed outcome to the telemetry: each transition, and each refusal."""
-        held = attempt.held
-        report = attempt.to_report()
+        """Reports a committed outcome to the telemetry: each transition, and each refusal. The
+        answer, or None when it was refused."""
         if answer.verdict == "fenced":
-            self.tell_refused(held)
+            self.tell_refused(attempt.held)
             return None
-        self._telemetry.emit(
-            "transition",
-            "info" if report.outcome == "done" else "warning",
-            **held.fields,
-            outcome=report.outcome,
-            status=answer.status,
-            seq=answer.seq,
-            took=round(attempt.took, 4),
-            **({} if attempt.error is None else {"error": attempt.error}),
-        )
+        done = isinstance(attempt.outcome, Done)
+        level: Level = "info" if done else "warning"
+        if self._telemetry.wants(level):
+            self._telemetry.emit(
+                "transition",
+                level,
+                **attempt.held.fields,
+                outcome="done" if done else attempt.to_report().outcome,
+                status=answer.status,
+                seq=answer.seq,
+                took=round(attempt.took, 4),
+                **({} if done else {"error": attempt.error}),
+            )
         return answer
 
     def tell_refused(self, held: HeldCommand) -> None:
@@ -83,12 +87,30 @@ class Advancer:
             message="the command is no longer this worker's (fence): nothing was committed",
         )
 
+    async def _let_others_join(self) -> None:
+        """Waits as long as each turn of the loop brings more: those who end at once share a
+        commit."""
+        seen = 0
+        while seen < len(self._queue) < _LARGEST_BATCH:
+            seen = len(self._queue)
+            await asyncio.sleep(0)
+
+    def _take(self) -> list[tuple[Attempt, Then]]:
+        """The next batch, with each command at most once: of a saga that was taken from this worker
+        and claimed anew, two attempts may have ended."""
+        batch: dict[UUID, tuple[Attempt, Then]] = {}
+        left = self._queue[_LARGEST_BATCH:]
+        for entry in self._queue[:_LARGEST_BATCH]:
+            if batch.setdefault(entry[0].held.command, entry) is not entry:
+                left.append(entry)
+        self._queue = left
+        return list(batch.values())
+
     async def _commit(self, attempts: Sequence[Attempt]) -> list[Answer]:
         """The answers, in order. A batch that the database refuses is halved until the offender is
         alone; its outcome becomes a failed attempt."""
-        reports = [attempt.to_report() for attempt in attempts]
         try:
-            return await self._send(reports)
+            return await self._send([attempt.to_report() for attempt in attempts])
         except psycopg.Error as error:
             if len(attempts) > 1:
                 half = len(attempts) // 2
@@ -98,10 +120,9 @@ class Advancer:
     async def _send(self, reports: Sequence[Report]) -> list[Answer]:
         # Safe to send again after a lost answer: what was applied is answered as it was.
         async def work(connection: Connection) -> list[Answer]:
-            return await self._functions.advance(connection, self._lease.worker, reports, keep=True)
+            return await self._functions.advance(connection, self._lease.worker, reports)
 
-        answers = {answer.command: answer for answer in await self._link.run(work)}
-        return [answers[report.command] for report in reports]
+        return await self._link.run(work)
 
     def _unstorable(self, attempt: Attempt, error: psycopg.Error) -> Report:
         # Not all of str(error), which shows the statement and the row.
@@ -109,16 +130,6 @@ class Advancer:
         self._telemetry.emit("outcome_not_storable", "error", **attempt.held.fields, error=message)
         described = {"type": "OutcomeNotStorable", "message": message[:2000]}
         outcome = Retried(described) if isinstance(attempt.outcome, Done) else attempt.outcome
-        replaced = replace(attempt, outcome=outcome).to_report()
-        return Report(
-            command=replaced.command,
-            fence=replaced.fence,
-            outcome=replaced.outcome,
-            error=orjson.dumps(described).decode(),
-            no_effect=replaced.no_effect,
-            give_up=replaced.give_up,
-            counted=replaced.counted,
-            after=replaced.after,
-            doubt_for=replaced.doubt_for,
-            took=replaced.took,
-        )
+        report = attempt.replaced(outcome).to_report()
+        report.error = orjson.dumps(described).decode()
+        return report

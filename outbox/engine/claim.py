@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from outbox.engine.clock import clock
 from outbox.engine.hand import Hand, HeldCommand, from_claim
 from outbox.engine.lease import Lease
-from outbox.engine.link import InterruptedStatementError, Link, clock
+from outbox.engine.link import InterruptedStatementError, Link
 from outbox.engine.wake import Wake
 from outbox.errors import WorkerLostError, translated
 from outbox.store.connect import Connection
@@ -110,7 +111,7 @@ class Claimer:
             except WorkerLostError:
                 await self._lease.beat()
                 return []
-            begin_before = began + self._lease.hold.total_seconds()
+            begin_before = began + self._lease.hold
             for row in claimed:
                 self._begin(from_claim(row, self._hand.sagas[row.type, row.version], begin_before))
         return claimed

@@ -1,105 +1,42 @@
-"""Running one attempt: from a command in hand to an outcome."""
+"""Running one attempt: from a command in hand to an outcome.
+
+By callbacks, not by a task that waits for each attempt: between two commits a saga costs this
+process little more than its handler.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, assert_never
-
-import orjson
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
 from outbox.definition.outcomes import (
     Done,
     InDoubt,
     Outcome,
-    Refused,
+    Rejected,
     Retried,
+    RetryAfter,
     describe,
     from_exception,
     has_nul,
 )
+from outbox.definition.step import Runnable
+from outbox.engine.attempt import Attempt
+from outbox.engine.clock import clock
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
-from outbox.engine.link import clock
 from outbox.engine.threads import DrainingError, Threads
+from outbox.engine.watch import Watch, Watched
 from outbox.store.connect import Connection
-from outbox.store.functions import Report
 from outbox.telemetry import Telemetry
 
-# How long a cancelled coroutine may take to end before it is left behind.
-_CANCEL_SECONDS = 1.0
-
-
-class LateError(Exception):
-    """The command was in hand for too long without being begun, or it waits for a thread while the
-    worker ends; it is given back."""
+Then = Callable[[HeldCommand, Attempt | None], None]
+"""Called with what an attempt came to; None: it was not begun, and is to be given back."""
 
 
 class HandlerExitedError(Exception):
     """A handler called ``sys.exit``, which is not to end the worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An executed attempt: what it came to, how long its effect may still be under way, and when
-    it ended, by ``link.clock()``."""
-
-    held: HeldCommand
-    outcome: Outcome
-    took: float
-    doubt_for: float
-    ended: float
-
-    @property
-    def error(self) -> dict[str, Any] | None:
-        """What went wrong, or None."""
-        return None if isinstance(self.outcome, Done) else self.outcome.error
-
-    @property
-    def value(self) -> Any:
-        """The result as later steps load it."""
-        match self.outcome:
-            case Done(result=str() as result):
-                return orjson.loads(result)
-            case _:
-                return None
-
-    def to_report(self) -> Report:
-        """The outcome as the database is told it."""
-        held, took = self.held, timedelta(seconds=self.took)
-        error = None if self.error is None else orjson.dumps(self.error).decode()
-        doubt = timedelta(seconds=self.doubt_for)
-        match self.outcome:
-            case Done(result=result):
-                return Report(held.command, held.fence, "done", result=result, took=took)
-            case Refused():
-                return Report(held.command, held.fence, "rejected", error=error, took=took)
-            case Retried(no_effect=no_effect, give_up=give_up, after=after):
-                return Report(
-                    held.command,
-                    held.fence,
-                    "retry",
-                    error=error,
-                    no_effect=no_effect,
-                    give_up=give_up,
-                    after=None if after is None else timedelta(seconds=after),
-                    doubt_for=doubt,
-                    took=took,
-                )
-            case InDoubt(counted=counted):
-                return Report(
-                    held.command,
-                    held.fence,
-                    "in_doubt",
-                    error=error,
-                    counted=counted,
-                    doubt_for=doubt,
-                    took=took,
-                )
-            case _:
-                assert_never(self.outcome)
 
 
 class Executor:
@@ -116,150 +53,261 @@ class Executor:
         self._lease = lease
         self._telemetry = telemetry
         self._resources = tuple(resources)
+        self._watch = Watch(telemetry)
+        self._preparing: set[asyncio.Task[None]] = set()
         self.threads = Threads(threads)
-        self._left_behind: set[asyncio.Future[Any]] = set()
-        self.shutting_down = False
 
     @property
     def left_behind(self) -> int:
         """How many handlers outlived their time and still run."""
-        return len(self._left_behind)
+        return len(self._watch.left_behind)
 
-    async def execute(self, held: HeldCommand, tx: Connection | None = None) -> Attempt:
-        """One attempt. ``tx`` is the connection of a transactional step; it is closed when its
-        handler outlives its time.
+    def start(self, held: HeldCommand, then: Then) -> None:
+        """Begins an attempt, at once or when it may."""
+        if held.runnable.is_async and self._lease.is_fresh:
+            self._begin(held, then)
+        else:
+            preparing = asyncio.create_task(self._begin_when_ready(held, then))
+            self._preparing.add(preparing)
+            preparing.add_done_callback(self._preparing.discard)
 
-        Raises:
-            LateError: it is too late to begin; nothing was done.
-        """
-        await self._admit(held)
+    def drain(self) -> None:
+        """Begins nothing more that waits for a thread."""
+        self.threads.drain()
+
+    def shut_down(self) -> None:
+        """Ends what runs: it is in doubt, and not counted against its policy."""
+        self._watch.stop_all("shutdown")
+        for preparing in self._preparing:
+            preparing.cancel()
+
+    def close(self) -> None:
+        """Leaves behind what still runs."""
+        self._watch.stop_all("dropped")
+        self._watch.close()
+        self.threads.close()
+
+    async def execute(self, held: HeldCommand, tx: Connection) -> Attempt | None:
+        """One attempt of a transactional step; None: it was not begun. The transaction's connection
+        is closed when the handler outlives its time."""
+        await self._lease.fresh()
+        if clock() > held.begin_before:
+            return None
+        try:
+            called = held.runnable.handler(held.to_command(self._resources), tx)
+        except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
+            return self._unbegun(held, error)
+        watched = await self._run_in(tx, called, held.runnable.timeout, held)
+        return self._to_attempt(held, watched, self._outcome(held.runnable, watched))
+
+    async def execute_bulk(
+        self, group: Sequence[HeldCommand], tx: Connection
+    ) -> list[Attempt | None]:
+        """One attempt for each of some commands of one bulk step, by one call of its handler."""
+        await self._lease.fresh()
+        now = clock()
+        attempts: list[Attempt | None] = [None] * len(group)
+        places, commands = [], []
+        for place, held in enumerate(group):
+            if now > held.begin_before:
+                continue
+            try:
+                commands.append(held.to_command(self._resources))
+            except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
+                attempts[place] = self._unbegun(held, error)
+            else:
+                places.append(place)
+        if not places:
+            return attempts
+        runnable = group[0].runnable
+        called = runnable.handler(commands, tx)
+        watched = await self._run_in(tx, called, runnable.timeout, *(group[p] for p in places))
+        outcomes = self._outcomes(runnable, watched, len(places))
+        for place, (outcome, wrote_nothing) in zip(places, outcomes, strict=True):
+            attempt = attempts[place] = self._to_attempt(group[place], watched, outcome)
+            attempt.wrote_nothing = wrote_nothing
+        return attempts
+
+    async def _begin_when_ready(self, held: HeldCommand, then: Then) -> None:
+        """Waits until an attempt may begin: the lease is fresh, and a plain function has a thread,
+        which is its own until it ends."""
+        threaded = not held.runnable.is_async
+        reserved = False
+        try:
+            if threaded:
+                await self.threads.reserve()
+                reserved = True
+            await self._lease.fresh()
+        except (DrainingError, asyncio.CancelledError):
+            if reserved:
+                self.threads.give_back()
+            then(held, None)
+        else:
+            self._begin(held, then)
+
+    def _begin(self, held: HeldCommand, then: Then) -> None:
+        """Starts the handler: in a task of its own, so that it can be left behind, or in a thread
+        that is reserved for it."""
         runnable = held.runnable
         began = clock()
-        outcome: Outcome
+        command = None
         try:
-            running = self._begin(held, tx)
+            if began <= held.begin_before:
+                command = held.to_command(self._resources)
         except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
-            outcome = from_exception(error, runnable.retry)
+            attempt: Attempt | None = self._unbegun(held, error)
         else:
-            outcome = await self._watch(held, running, tx)
-        took = clock() - began
-        doubt = 0.0 if isinstance(outcome, Done) else max(0.0, runnable.timeout - took)
-        return Attempt(held, outcome, took, doubt, began + took)
-
-    async def _admit(self, held: HeldCommand) -> None:
-        """Waits until an attempt may begin: the lease is fresh, and a plain function has a thread,
-        which is its own until it ends.
-
-        Raises:
-            LateError: it may not begin any more.
-        """
-        threaded = not held.runnable.is_async
-        if threaded:
-            try:
-                await self.threads.reserve()
-            except DrainingError:
-                raise LateError from None
-        try:
-            await self._lease.fresh()
-            if clock() > held.begin_before:
-                raise LateError
-        except BaseException:
-            if threaded:
+            attempt = None
+        if command is None:
+            if not runnable.is_async:
                 self.threads.give_back()
-            raise
-
-    def _begin(self, held: HeldCommand, tx: Connection | None) -> asyncio.Future[Any]:
-        """Starts the handler: in a task of its own, so that it can be left behind, or a thread."""
-        handler = held.runnable.handler
-        if held.runnable.is_async:
-            command = held.to_command(self._resources)
-            called = handler(command) if tx is None else handler(command, tx)
-            return asyncio.ensure_future(_contained(called))
-        try:
-            command = held.to_command(self._resources)
-        except BaseException:
-            self.threads.give_back()
-            raise
-        return self.threads.run(lambda command: _call_contained(handler, command), command)
-
-    async def _watch(
-        self, held: HeldCommand, running: asyncio.Future[Any], tx: Connection | None
-    ) -> Outcome:
-        """The handler's outcome, within its time."""
-        try:
-            await asyncio.wait({running}, timeout=held.runnable.timeout)
-            timed_out = not running.done()
-            if timed_out:
-                await self._end(held, running, tx)
-        except asyncio.CancelledError:
-            await self._end(held, running, tx)
-            if tx is not None or not self.shutting_down:
-                raise
-            message = "the worker shut down during the attempt"
-            return InDoubt({"type": "WorkerShutdown", "message": message}, counted=False)
-        if running.done() and running.cancelled() and not timed_out:
-            return InDoubt(
-                {"type": "Cancelled", "message": "the handler was cancelled from within"}
-            )
-        if not running.done() or running.cancelled():
-            message = f"no answer within {held.runnable.timeout:g} s"
-            return InDoubt({"type": "Timeout", "message": message})
-        match running.exception():
-            case None:
-                return self._keep(held, running.result())
-            case Exception() as error:
-                return from_exception(error, held.runnable.retry)
-            case error:
-                raise error
-
-    async def _end(
-        self, held: HeldCommand, running: asyncio.Future[Any], tx: Connection | None
-    ) -> None:
-        """Cancels a handler, and leaves it behind when that does not end it: a thread cannot be
-        cancelled, a coroutine may refuse to. Its result, when it comes, is refused."""
-        if held.runnable.is_async:
-            running.cancel()
-            await asyncio.wait({running}, timeout=_CANCEL_SECONDS)
-        if running.done():
+            then(held, attempt)
             return
-        if tx is not None:
-            await tx.close()
-        if not held.runnable.is_async:
-            self.threads.leave_behind(running)
-        self._left_behind.add(running)
-        running.add_done_callback(lambda done: self._came_late(held, done))
 
-    def _came_late(self, held: HeldCommand, future: asyncio.Future[Any]) -> None:
-        self._left_behind.discard(future)
-        error = None if future.cancelled() else future.exception()
-        self._telemetry.emit(
-            "late_result_refused",
-            "warning",
-            **held.fields,
-            error=None if error is None else describe(error)["message"],
+        def ended(watched: Watched) -> None:
+            outcome = self._outcome(runnable, watched)
+            if not watched.future.done():
+                self._await_late(watched, held)
+            then(held, self._to_attempt(held, watched, outcome))
+
+        running: asyncio.Future[Any]
+        if runnable.is_async:
+            running = asyncio.get_running_loop().create_task(_contained(runnable.handler(command)))
+        else:
+            handler = runnable.handler
+            running = self.threads.run(lambda given: _call_contained(handler, given), command)
+        self._watch.add(
+            running,
+            began=began,
+            timeout=runnable.timeout,
+            ended=ended,
+            is_async=runnable.is_async,
         )
 
-    def _keep(self, held: HeldCommand, value: object) -> Outcome:
-        """The result as JSON, or a failed attempt when it cannot be stored."""
+    async def _run_in(
+        self,
+        tx: Connection,
+        called: Coroutine[Any, Any, Any],
+        timeout: float,
+        *group: HeldCommand,
+    ) -> Watched:
+        """Runs a transactional handler to its end; cancelled, it ends it first."""
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[None] = loop.create_future()
+
+        def ended(_: Watched) -> None:
+            if not waiting.done():
+                waiting.set_result(None)
+
+        task = loop.create_task(_contained(called))
+        watched = self._watch.add(task, began=clock(), timeout=timeout, ended=ended, is_async=True)
         try:
-            result = held.runnable.dump_result(value)
-        except Exception as error:  # noqa: BLE001 - pydantic calls the user's serializers
-            return Retried(
-                {"type": "ResultNotStorable", "message": describe(error)["message"]},
+            await waiting
+        except asyncio.CancelledError:
+            waiting = loop.create_future()
+            self._watch.stop(watched, "dropped")
+            if not task.done():
+                await waiting
+            if not task.done():
+                self._await_late(watched, *group)
+                await tx.close()
+            raise
+        if not task.done():
+            self._await_late(watched, *group)
+            await tx.close()
+        return watched
+
+    def _await_late(self, watched: Watched, *group: HeldCommand) -> None:
+        """Refuses, when it comes, the result of a handler that is left behind."""
+        if not watched.cancellable:
+            self.threads.leave_behind(watched.future)
+
+        def came(future: asyncio.Future[Any]) -> None:
+            error = None if future.cancelled() else future.exception()
+            for held in group:
+                self._telemetry.emit(
+                    "late_result_refused",
+                    "warning",
+                    **held.fields,
+                    error=None if error is None else describe(error)["message"],
+                )
+
+        watched.future.add_done_callback(came)
+
+    def _unbegun(self, held: HeldCommand, error: Exception) -> Attempt:
+        outcome = from_exception(error, held.runnable.retry)
+        return Attempt(held, outcome, 0.0, 0.0, clock(), wrote_nothing=True)
+
+    def _to_attempt(self, held: HeldCommand, watched: Watched, outcome: Outcome) -> Attempt:
+        ended = clock()
+        took = ended - watched.began
+        doubt = 0.0 if type(outcome) is Done else max(0.0, held.runnable.timeout - took)
+        return Attempt(held, outcome, took, doubt, ended)
+
+    def _outcome(self, runnable: Runnable, watched: Watched) -> Outcome:
+        """What one handler's call came to."""
+        return _failure(runnable, watched) or self._keep(runnable, watched.future.result())
+
+    def _outcomes(
+        self, runnable: Runnable, watched: Watched, count: int
+    ) -> list[tuple[Outcome, bool]]:
+        """What one call for ``count`` commands came to, for each of them; and whether the handler
+        says that it has written nothing for it."""
+        if (failed := _failure(runnable, watched)) is not None:
+            return [(failed, False)] * count
+        given = watched.future.result()
+        if not isinstance(given, list | tuple) or len(given) != count:
+            number = f"{len(given)} of them" if isinstance(given, list | tuple) else type(given)
+            message = (
+                "a bulk handler returns a list with one result, Rejected or RetryAfter for each of "
+                f"its commands, in their order: it was given {count}, and returned {number}"
             )
-        if result is None:
+            return [(Retried({"type": "WrongOutcomes", "message": message}), False)] * count
+        return [
+            (from_exception(value, runnable.retry), True)
+            if isinstance(value, Rejected | RetryAfter)
+            else (self._keep(runnable, value), False)
+            for value in given
+        ]
+
+    def _keep(self, runnable: Runnable, value: object) -> Outcome:
+        """The result as JSON, or a failed attempt when it cannot be stored."""
+        if value is None:
             return Done(None)
+        try:
+            result = runnable.dump_result(value)
+        except Exception as error:  # noqa: BLE001 - pydantic calls the user's serializers
+            return Retried({"type": "ResultNotStorable", "message": describe(error)["message"]})
         if has_nul(result):
             return Retried(
                 {"type": "ResultNotStorable", "message": "the result contains a NUL character"}
             )
-        if len(result.encode()) > self._lease.max_result_bytes:
+        if len(result) > self._lease.max_result_bytes:
             message = (
-                f"the result has {len(result.encode())} bytes, the limit is "
+                f"the result has {len(result)} bytes, the limit is "
                 f"{self._lease.max_result_bytes} (setting.max_result_bytes)"
             )
             return Retried({"type": "ResultNotStorable", "message": message})
         return Done(result)
+
+
+def _failure(runnable: Runnable, watched: Watched) -> Outcome | None:
+    """Why a handler's call has no result; None: it has one."""
+    future = watched.future
+    if not future.done() or future.cancelled():
+        if watched.why == "timeout":
+            message = f"no answer within {runnable.timeout:g} s"
+            return InDoubt({"type": "Timeout", "message": message})
+        if watched.why is None:
+            return InDoubt(
+                {"type": "Cancelled", "message": "the handler was cancelled from within"}
+            )
+    elif (error := future.exception()) is None:
+        return None
+    elif watched.why != "shutdown":
+        return from_exception(error, runnable.retry)
+    message = "the worker shut down during the attempt"
+    return InDoubt({"type": "WorkerShutdown", "message": message}, counted=False)
 
 
 async def _contained(called: Awaitable[Any]) -> Any:

@@ -3,56 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
-from outbox.definition.command import Command, Kind, idempotency_key
+from outbox.definition.command import Command, Kind
 from outbox.definition.saga import Saga
 from outbox.definition.step import Runnable, Step
 from outbox.store.functions import Answer, Claimed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
+class SharedState:
+    """What a saga keeps from step to step while it stays in this worker's hand: its results, as
+    they were read or as JSON, and its input, once as it was read and once validated."""
+
+    saga: Saga[Any]
+    key: str
+    slot: Slot
+    input: Any
+    results: dict[str, Any]
+    model: Any = None
+
+
+@dataclass(slots=True, eq=False)
 class HeldCommand:
     """A command that this worker holds, with what it needs to run it.
 
-    ``begin_before`` is an instant of ``link.clock()``: once it has passed, the attempt could
-    overrun the deadline in its row, so it must not begin. ``shared`` is what a saga keeps from
-    step to step while it stays in this worker's hand: its validated input and its results.
+    ``runnable`` is the handler to run, with its policies. ``begin_before`` is an instant of
+    ``clock()``: once it has passed, the attempt could overrun the deadline in its row, so it must
+    not begin.
     """
 
     command: UUID
     fence: int
-    seq: int
-    saga: Saga[Any]
-    key: str
+    shared: SharedState
     kind: str
     step: Step[Any, Any]
-    ordinal: int
+    runnable: Runnable
     attempt: int
     revision: int
     in_doubt: bool
     error: Mapping[str, Any] | None
     begin_before: float
-    shared: SharedState
-
-    @property
-    def runnable(self) -> Runnable:
-        """The handler to run, with its policies."""
-        if self.kind == "action":
-            return self.step
-        assert self.step.undo is not None, "the database sends undo only where it is declared"
-        return self.step.undo
 
     @property
     def fields(self) -> dict[str, Any]:
         """What every log line about it carries."""
         return {
             "saga_id": str(self.command),
-            "type": self.saga.type,
+            "type": self.shared.saga.type,
             "step": self.step.name,
             "kind": self.kind,
             "attempt": self.attempt,
@@ -64,29 +67,25 @@ class HeldCommand:
         Raises:
             pydantic.ValidationError: the stored input is not what this model accepts.
         """
-        if self.shared.model is None:
-            self.shared.model = self.saga.input.model_validate(self.shared.input)
-        undone_in_doubt = self.kind == "compensation" and self.step.name not in self.shared.results
+        shared, step = self.shared, self.step.name
+        saga = shared.saga
+        if shared.model is None:
+            shared.model = saga.input.model_validate(shared.input)
+        undone_in_doubt = self.kind == "compensation" and step not in shared.results
         return Command(
-            saga_id=self.command,
-            type=self.saga.type,
-            version=self.saga.version,
-            key=self.key,
-            step=self.step.name,
-            kind=cast(Kind, self.kind),
-            input=self.shared.model,
-            attempt=self.attempt,
-            idempotency_key=idempotency_key(
-                self.saga.type,
-                self.key,
-                self.step.name,
-                undo=self.kind == "compensation",
-                revision=self.revision,
-            ),
-            in_doubt=self.in_doubt or undone_in_doubt,
-            error=self.error,
-            _results=self.shared.results,
-            _resources=resources,
+            self.command,
+            saga.type,
+            saga.version,
+            shared.key,
+            step,
+            cast(Kind, self.kind),
+            shared.model,
+            self.attempt,
+            self.in_doubt or undone_in_doubt,
+            self.error,
+            self.revision,
+            shared.results,
+            resources,
         )
 
     def followed_by(
@@ -94,48 +93,46 @@ class HeldCommand:
     ) -> HeldCommand:
         """The saga's next command, which ``advance`` left in this worker's hand."""
         assert answer.fence is not None
-        return replace(
-            self,
-            fence=answer.fence,
-            seq=answer.seq,
-            kind=answer.kind,
-            step=self.saga.find_step(answer.step),
-            ordinal=answer.ordinal,
-            attempt=answer.attempt,
-            revision=answer.revision,
-            in_doubt=answer.in_doubt,
-            error=error if error is not None else self.error,
-            begin_before=begin_before,
+        step = self.shared.saga.find_step(answer.step)
+        return HeldCommand(
+            self.command,
+            answer.fence,
+            self.shared,
+            answer.kind,
+            step,
+            _runnable(step, answer.kind),
+            answer.attempt,
+            answer.revision,
+            answer.in_doubt,
+            error if error is not None else self.error,
+            begin_before,
         )
-
-
-@dataclass(slots=True)
-class SharedState:
-    """A saga's input and results, as long as it stays in one worker's hand."""
-
-    input: Any
-    results: dict[str, Any] = field(default_factory=dict)
-    model: Any = None
 
 
 def from_claim(row: Claimed, saga: Saga[Any], begin_before: float) -> HeldCommand:
     """A claimed row as a command in hand."""
+    step = saga.find_step(row.step)
+    slot = (row.command, row.fence)
     return HeldCommand(
-        command=row.command,
-        fence=row.fence,
-        seq=row.seq,
-        saga=saga,
-        key=row.key,
-        kind=row.kind,
-        step=saga.find_step(row.step),
-        ordinal=row.ordinal,
-        attempt=row.attempt,
-        revision=row.revision,
-        in_doubt=row.in_doubt,
-        error=row.error,
-        begin_before=begin_before,
-        shared=SharedState(row.input, dict(row.results or {})),
+        row.command,
+        row.fence,
+        SharedState(saga, row.key, slot, row.input, dict(row.results or {})),
+        row.kind,
+        step,
+        _runnable(step, row.kind),
+        row.attempt,
+        row.revision,
+        row.in_doubt,
+        row.error,
+        begin_before,
     )
+
+
+def _runnable(step: Step[Any, Any], kind: str) -> Runnable:
+    if kind == "action":
+        return step
+    assert step.undo is not None, "the database sends undo only where it is declared"
+    return step.undo
 
 
 Slot = tuple[UUID, int]
@@ -161,7 +158,7 @@ class Hand:
         self.types = sorted(self.sagas)
         self._concurrency = concurrency
         self._type_concurrency = dict(type_concurrency)
-        self._held: dict[Slot, HeldCommand] = {}
+        self._held: dict[Slot, str] = {}
         self._running: Counter[str] = Counter()
         self._turn = 0
         self.changed = asyncio.Event()
@@ -171,21 +168,28 @@ class Hand:
 
     def commands(self) -> set[UUID]:
         """The ids of the commands in hand."""
-        return {held.command for held in self._held.values()}
+        return {command for command, _ in self._held}
 
-    def take(self, held: HeldCommand) -> Slot:
+    def take(self, held: HeldCommand) -> None:
         """Adds a claimed command. Its slot is the claim's own: a worker that was taken for dead may
         claim a saga anew while its old attempt still runs, and each must let go of its own."""
-        slot = (held.command, held.fence)
-        self._running[held.saga.type] += 1
-        self._held[slot] = held
-        return slot
+        type_ = held.shared.saga.type
+        self._running[type_] += 1
+        self._held[held.shared.slot] = type_
 
-    def drop(self, slot: Slot) -> None:
-        """Lets a command go."""
-        held = self._held.pop(slot)
-        self._running[held.saga.type] -= 1
-        self.changed.set()
+    def drop(self, held: HeldCommand) -> None:
+        """Lets a saga go, with the command that is its turn now."""
+        if (type_ := self._held.pop(held.shared.slot, None)) is not None:
+            self._running[type_] -= 1
+            self.changed.set()
+
+    async def emptied(self, seconds: float) -> None:
+        """Waits until nothing is in hand, but no longer than that."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._held:
+                    self.changed.clear()
+                    await self.changed.wait()
 
     def wanted(self) -> list[tuple[str, int, int]]:
         """How many commands to claim, as (type, version, limit): what is free, shared out evenly;

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from outbox.engine.link import InterruptedStatementError, Link, clock
+from outbox.engine.clock import clock
+from outbox.engine.link import InterruptedStatementError, Link
 from outbox.store.connect import Connection
 from outbox.store.functions import Functions, Lost
 from outbox.telemetry import Telemetry
@@ -51,7 +52,7 @@ class Lease:
         self._last_good = 0.0
         self._beaten = asyncio.Event()
         self.worker = uuid4()
-        self.hold = timedelta(seconds=30)
+        self.hold = 30.0
         self.max_result_bytes = 262144
 
     @property
@@ -87,8 +88,7 @@ class Lease:
             if found is None:  # lost, or reaped already: whatever was registered runs out
                 self.worker = worker = uuid4()
                 began = clock()
-        self.hold, self.max_result_bytes = found
-        self._note_good(began)
+        self._note_good(began, *found)
         self._telemetry.emit("worker_registered", worker=str(worker), pid=os.getpid())
 
     async def beat(self) -> bool:
@@ -117,8 +117,7 @@ class Lease:
             )
             await self.register()
             return False
-        self.hold, self.max_result_bytes = found
-        self._note_good(began)
+        self._note_good(began, *found)
         return True
 
     async def keep(self) -> None:
@@ -172,8 +171,10 @@ class Lease:
         else:
             self._telemetry.emit("worker_left", worker=str(worker))
 
-    def _note_good(self, began: float) -> None:
+    def _note_good(self, began: float, hold: timedelta, max_result_bytes: int) -> None:
         self._last_good = began
+        self.hold = hold.total_seconds()
+        self.max_result_bytes = max_result_bytes
         self._beaten.set()
 
 

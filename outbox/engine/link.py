@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import Self, TypeVar
 
 import psycopg
 
+from outbox.engine.clock import clock
 from outbox.store.connect import Connection, connect
 from outbox.telemetry import Telemetry
 
 T = TypeVar("T")
 
 _FIRST_WAIT = 0.1
-
-
-def clock() -> float:
-    """Seconds on a clock that no one sets and that goes on while the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def is_transient(error: psycopg.Error) -> bool:

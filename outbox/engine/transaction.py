@@ -1,9 +1,10 @@
 """Transactional steps: the handler's writes and its transition in one commit.
 
-Those that wait while one transaction is under way share the next, one after the other, so that they
-share a commit as well. Any failure rolls the whole group back; those before the offender then
-commit on their own, the offender's outcome is committed as that of a failed attempt, and the
-others go on together. So a handler may run more than once before its one commit.
+Those that wait while one transaction is under way share the next, so that they share a commit as
+well: one after the other, those of a bulk step in one call. A failure rolls the whole group back;
+those before the offender then commit on their own, the offender's outcome is committed as that of a
+failed attempt, and the others go on together; of a bulk call that fails as a whole, each half tries
+by itself. So a handler may run more than once before its one commit.
 """
 
 from __future__ import annotations
@@ -11,46 +12,59 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from itertools import takewhile
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from outbox.definition.outcomes import Done, InDoubt, Retried, describe
-from outbox.engine.advance import Advancer
-from outbox.engine.execute import Attempt, Executor, LateError
+from outbox.definition.outcomes import Done, InDoubt, Outcome, Retried, describe
+from outbox.engine.advance import Advancer, Then
+from outbox.engine.attempt import Attempt
+from outbox.engine.clock import clock
+from outbox.engine.execute import Executor
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
-from outbox.engine.link import InterruptedStatementError, Link, clock
+from outbox.engine.link import InterruptedStatementError, Link
 from outbox.store.connect import Connection
 from outbox.store.functions import Answer, Functions
 
-_LARGEST_GROUP = 100
+_LARGEST_GROUP = 200
 _LONGEST_TRANSACTION = 0.5
 _PATIENCE_MARGIN = 5.0
 _MOST_BREAKS = 5
 
-# What became of a member: an answer, None when it is no longer this worker's, or that it was too
-# late.
-End = Answer | None | LateError
+
+class Member(NamedTuple):
+    """A command that waits for its transaction, and who is told of its end."""
+
+    held: HeldCommand
+    then: Then
 
 
-class _MemberFailedError(Exception):
-    """A handler did not succeed; the group is rolled back."""
+End = tuple[Member, Answer | None, Attempt | None]
 
-    def __init__(self, place: int, attempt: Attempt | LateError) -> None:
+
+class _CallFailedError(Exception):
+    """A call of a handler did not succeed; the group is rolled back.
+
+    Args:
+        start: the place of its first member in the group.
+        attempts: what became of each of its members; None of those that were not run.
+    """
+
+    def __init__(self, start: int, attempts: Sequence[Attempt | None]) -> None:
         super().__init__()
-        self.place = place
-        self.attempt = attempt
+        self.start = start
+        self.attempts = attempts
 
 
 class _BrokeInHandlerError(psycopg.OperationalError):
     """The connection broke while a handler used it: the server's fault, or what it made it do."""
 
-    def __init__(self, culprit: HeldCommand) -> None:
+    def __init__(self, culprit: Member) -> None:
         super().__init__("the connection broke in a handler's transaction")
         self.culprit = culprit
 
@@ -71,25 +85,22 @@ class Transactions:
         self._lease = lease
         self._executor = executor
         self._advancer = advancer
-        self._queue: deque[tuple[HeldCommand, asyncio.Future[tuple[End, Attempt | None]]]] = deque()
+        self._queue: deque[Member] = deque()
         self._filled = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._under_way: set[Member] = set()
         self._breaks: Counter[UUID] = Counter()
 
-    async def run(self, held: HeldCommand) -> tuple[Answer | None, Attempt | None]:
-        """Runs one command in a transaction: its answer and its attempt.
-
-        Raises:
-            LateError: it was too late to begin.
-        """
-        future: asyncio.Future[tuple[End, Attempt | None]] = (
-            asyncio.get_running_loop().create_future()
-        )
-        self._queue.append((held, future))
+    def add(self, held: HeldCommand, then: Then) -> None:
+        """Queues a command for the next transaction."""
+        self._queue.append(Member(held, then))
         self._filled.set()
-        end, attempt = await future
-        if isinstance(end, LateError):
-            raise end
-        return end, attempt
+
+    def abandon(self) -> list[HeldCommand]:
+        """Forgets what has not come to its end, and returns it."""
+        left = [member.held for member in (*self._queue, *self._under_way)]
+        self._queue.clear()
+        return left
 
     async def serve(self) -> None:
         """Serves until cancelled."""
@@ -99,172 +110,225 @@ class Transactions:
 
     async def _lane(self, link: Link) -> None:
         while True:
-            await self._filled.wait()
-            group = [self._queue.popleft() for _ in range(min(len(self._queue), _LARGEST_GROUP))]
-            if not self._queue:
-                self._filled.clear()
-            if not group:
-                continue
-            ends = await self._settle(link, [held for held, _ in group])
-            for (held, future), end in zip(group, ends, strict=True):
-                self._breaks.pop(held.command, None)
-                if not future.done():
-                    future.set_result(end)
+            async with self._turn:
+                group = await self._take()
+            self._under_way.update(group)
+            await self._settle(link, _arranged(group))
+            self._under_way.difference_update(group)
 
-    async def _settle(
-        self, link: Link, group: Sequence[HeldCommand]
-    ) -> list[tuple[End, Attempt | None]]:
-        """Brings every member to its end, in order."""
-        if not group:
-            return []
-        try:
-            ends = await link.once(lambda c: self._commit(c, group))
-            return [*ends, *await self._settle(link, group[len(ends) :])]
-        except _MemberFailedError as failure:
-            before = await self._settle(link, group[: failure.place])
-            offender = await self._fail(failure.attempt)
-            return [*before, offender, *await self._settle(link, group[failure.place + 1 :])]
-        except InterruptedStatementError as interrupted:
-            match interrupted.__cause__:
-                case _BrokeInHandlerError(culprit=culprit):
-                    self._breaks[culprit.command] += 1
-                    if self._breaks[culprit.command] >= _MOST_BREAKS:
-                        return await self._settle_without(link, group, group.index(culprit))
-            return await self._recall(link, group)
-        except psycopg.Error as error:
-            # At the commit, or in the advance: nobody says whose fault it is.
-            if len(group) > 1:
+    async def _take(self) -> list[Member]:
+        """The next group: whatever has queued up, as long as each turn of the loop brings more."""
+        await self._filled.wait()
+        seen = 0
+        while seen < len(self._queue) < _LARGEST_GROUP:
+            seen = len(self._queue)
+            await asyncio.sleep(0)
+        group = [self._queue.popleft() for _ in range(min(len(self._queue), _LARGEST_GROUP))]
+        if not self._queue:
+            self._filled.clear()
+        return group
+
+    async def _settle(self, link: Link, group: Sequence[Member]) -> None:
+        """Brings every member to its end."""
+        while group:
+            try:
+                ends = await link.once(lambda c: self._commit(c, group))  # noqa: B023
+                self._tell(ends)
+                group = group[len(ends) :]
+            except _CallFailedError as failure:
+                start, end = failure.start, failure.start + len(failure.attempts)
+                await self._settle(link, group[:start])
+                await self._settle_failed(link, group[start:end], failure.attempts)
+                group = group[end:]
+            except InterruptedStatementError as interrupted:
+                match interrupted.__cause__:
+                    case _BrokeInHandlerError(culprit=culprit) if self._breaks_again(culprit):
+                        place = group.index(culprit)
+                        await self._settle(link, group[:place])
+                        self._fail(culprit, _broken(culprit.held))
+                        group = group[place + 1 :]
+                    case _:
+                        group = await self._recall(link, group)
+            except psycopg.Error as error:
+                # At the commit, or in the advance: nobody says whose fault it is.
+                if len(group) == 1:
+                    self._fail(group[0], _undone(group[0].held, describe(error)))
+                    return
                 half = len(group) // 2
-                return [
-                    *await self._settle(link, group[:half]),
-                    *await self._settle(link, group[half:]),
-                ]
-            return [await self._fail(_rolled_back(group[0], describe(error)))]
+                await self._settle(link, group[:half])
+                group = group[half:]
 
-    async def _settle_without(
-        self, link: Link, group: Sequence[HeldCommand], place: int
-    ) -> list[tuple[End, Attempt | None]]:
-        """Settles a group one of whose handlers breaks the connection whenever it runs."""
-        error = {
-            "type": "ConnectionBroken",
-            "message": f"the connection broke {_MOST_BREAKS} times while this handler used it",
-        }
-        return [
-            *await self._settle(link, group[:place]),
-            await self._fail(_rolled_back(group[place], error)),
-            *await self._settle(link, group[place + 1 :]),
-        ]
+    async def _settle_failed(
+        self, link: Link, members: Sequence[Member], attempts: Sequence[Attempt | None]
+    ) -> None:
+        """Settles the members of a call that failed: who is to blame fails, the others try again;
+        when all are to blame, nobody knows who is, and each half tries by itself."""
+        blamed = [attempt for attempt in attempts if not _is_clean(attempt)]
+        if len(blamed) == len(members) > 1:
+            half = len(members) // 2
+            await self._settle(link, members[:half])
+            await self._settle(link, members[half:])
+            return
+        innocent = []
+        for member, attempt in zip(members, attempts, strict=True):
+            if attempt is None or _is_clean(attempt):
+                innocent.append(member)
+            else:
+                self._fail(member, attempt)
+        await self._settle(link, innocent)
 
-    async def _commit(
-        self, connection: Connection, group: Sequence[HeldCommand]
-    ) -> list[tuple[End, Attempt | None]]:
-        """Locks, runs the handlers and advances, in one transaction. Answers fewer than the group
+    async def _commit(self, connection: Connection, group: Sequence[Member]) -> list[End]:
+        """Locks, calls the handlers and advances, in one transaction. Answers fewer than the group
         has when the handlers took long: row locks are not to be kept waiting for the last of
         them."""
         began = clock()
         patience = timedelta(
-            seconds=max(held.runnable.timeout for held in group) + _PATIENCE_MARGIN
+            seconds=max(member.held.runnable.timeout for member in group) + _PATIENCE_MARGIN
         )
         worker = self._lease.worker
-        commands = [(held.command, held.fence) for held in group]
-        attempts: dict[int, Attempt] = {}
+        attempts: list[Attempt | None] = []
         async with connection.transaction():
-            mine = await self._functions.lock_held(connection, worker, commands, patience)
-            for place, held in enumerate(group):
-                if held.command not in mine:
-                    continue
-                try:
-                    attempt = await self._executor.execute(held, connection)
-                except LateError as late:
-                    raise _MemberFailedError(place, late) from None
-                if isinstance(attempt.outcome, InDoubt):
-                    raise _MemberFailedError(place, attempt)
-                if connection.broken:
-                    raise _BrokeInHandlerError(held)
-                attempt = _unless_misused(connection, attempt)
-                if not isinstance(attempt.outcome, Done):
-                    raise _MemberFailedError(place, attempt)
-                attempts[place] = attempt
-                if clock() - began > _LONGEST_TRANSACTION:
-                    group = group[: place + 1]
-                    break
-            answers = await self._functions.advance(
-                connection,
-                worker,
-                [attempt.to_report() for attempt in attempts.values()],
-                keep=True,
+            mine = await self._functions.lock_held(
+                connection, worker, [(m.held.command, m.held.fence) for m in group], patience
             )
-        by_command = {answer.command: answer for answer in answers}
-        return [
-            (self._advancer.tell(attempts[place], by_command[held.command]), attempts[place])
-            if place in attempts
-            else self._fenced(held)
-            for place, held in enumerate(group)
-        ]
+            while len(attempts) < len(group) and clock() - began < _LONGEST_TRANSACTION:
+                attempts += await self._call(connection, group, len(attempts), mine)
+            reports = [attempt.to_report() for attempt in attempts if attempt is not None]
+            answers = iter(await self._functions.advance(connection, worker, reports))
+        ends: list[End] = []
+        for member, attempt in zip(group, attempts, strict=False):
+            if attempt is not None:
+                answer = self._advancer.tell(attempt, next(answers))
+                ends.append((member, answer, attempt))
+            elif member.held.command in mine:
+                ends.append((member, None, None))  # too late to begin
+            else:
+                ends.append(self._fenced(member))
+        return ends
 
-    async def _fail(self, attempt: Attempt | LateError) -> tuple[End, Attempt | None]:
+    async def _call(
+        self, connection: Connection, group: Sequence[Member], start: int, mine: set[UUID]
+    ) -> list[Attempt | None]:
+        """One call of a handler: for the member at ``start``, and those after it that are of the
+        same bulk step; None for who is not to run.
+
+        Raises:
+            _CallFailedError: the transaction cannot be committed.
+        """
+        first = group[start]
+        members = [first]
+        if first.held.runnable.bulk:
+            runnable = first.held.runnable
+            members = list(takewhile(lambda m: m.held.runnable is runnable, group[start:]))
+        places = [n for n, member in enumerate(members) if member.held.command in mine]
+        ran: list[Attempt | None] = [None] * len(members)
+        if not places:
+            return ran
+        if first.held.runnable.bulk:
+            found = await self._executor.execute_bulk(
+                [members[place].held for place in places], connection
+            )
+        else:
+            found = [await self._executor.execute(first.held, connection)]
+        outcomes = [a.outcome for a in found if a is not None and not _is_clean(a)]
+        if not any(isinstance(outcome, InDoubt) for outcome in outcomes):
+            if connection.broken:
+                raise _BrokeInHandlerError(first)
+            if (misuse := _misuse(connection, outcomes)) is not None:
+                found = [a and a.replaced(misuse) for a in found]
+        for place, attempt in zip(places, found, strict=True):
+            ran[place] = attempt
+        if not all(map(_is_clean, ran)):
+            raise _CallFailedError(start, ran)
+        return ran
+
+    def _fail(self, member: Member, attempt: Attempt) -> None:
         """Commits a failed attempt; it was rolled back, so it has had no effect."""
-        if isinstance(attempt, LateError):
-            return attempt, None
         if isinstance(attempt.outcome, InDoubt):
-            attempt = replace(attempt, outcome=Retried(attempt.outcome.error))
-        return await self._advancer.advance(attempt), attempt
+            attempt = attempt.replaced(Retried(attempt.outcome.error))
+        self._forget(member)
+        self._advancer.add(attempt, member.then)
 
-    async def _recall(
-        self, link: Link, group: Sequence[HeldCommand]
-    ) -> list[tuple[End, Attempt | None]]:
-        """After a broken connection: asks what was committed, and runs what was not."""
+    async def _recall(self, link: Link, group: Sequence[Member]) -> list[Member]:
+        """After a broken connection: asks what was committed; those that were not are left."""
         worker = self._lease.worker
-        commands = [(held.command, held.fence) for held in group]
+        commands = [(member.held.command, member.held.fence) for member in group]
         answers = {
             answer.command: answer
             for answer in await link.run(lambda c: self._functions.recall(c, worker, commands))
         }
-        still_open = [held for held in group if answers[held.command].verdict == "open"]
-        again = dict(
-            zip(
-                (held.command for held in still_open),
-                await self._settle(link, still_open),
-                strict=True,
-            )
-        )
-        ends: list[tuple[End, Attempt | None]] = []
-        for held in group:
-            answer = answers[held.command]
+        still_open = []
+        for member in group:
+            answer = answers[member.held.command]
             if answer.verdict == "open":
-                ends.append(again[held.command])
+                still_open.append(member)
             elif answer.verdict == "fenced":
-                ends.append(self._fenced(held))
+                self._tell([self._fenced(member)])
             else:
-                ends.append((answer, None))
-        return ends
+                self._tell([(member, answer, None)])
+        return still_open
 
-    def _fenced(self, held: HeldCommand) -> tuple[End, Attempt | None]:
-        self._advancer.tell_refused(held)
-        return None, None
+    def _tell(self, ends: Sequence[End]) -> None:
+        for member, answer, attempt in ends:
+            self._forget(member)
+            member.then(member.held, answer, attempt)
+
+    def _fenced(self, member: Member) -> End:
+        self._advancer.tell_refused(member.held)
+        return member, None, _undone(member.held, {"type": "Fenced"})
+
+    def _breaks_again(self, culprit: Member) -> bool:
+        """Whether a handler breaks its connection whenever it runs."""
+        self._breaks[culprit.held.command] += 1
+        return self._breaks[culprit.held.command] >= _MOST_BREAKS
+
+    def _forget(self, member: Member) -> None:
+        self._breaks.pop(member.held.command, None)
+        self._under_way.discard(member)
 
 
-def _unless_misused(connection: Connection, attempt: Attempt) -> Attempt:
-    """The attempt; a failed one when its handler left the transaction unusable. Seen only at the
-    next statement, that would be taken for the next handler's fault."""
+def _arranged(group: Sequence[Member]) -> list[Member]:
+    """A group in which those of one bulk step stand side by side."""
+    calls: dict[object, list[Member]] = {}
+    for member in group:
+        runnable = member.held.runnable
+        calls.setdefault(runnable if runnable.bulk else member.held.command, []).append(member)
+    return [member for call in calls.values() for member in call]
+
+
+def _is_clean(attempt: Attempt | None) -> bool:
+    """Whether a transaction may be committed though this is what became of an attempt in it."""
+    return attempt is None or attempt.wrote_nothing or isinstance(attempt.outcome, Done)
+
+
+def _misuse(connection: Connection, failures: Sequence[Outcome]) -> Outcome | None:
+    """What a handler has come to that left the transaction unusable; None: it did not. Seen only at
+    the next statement, that would be taken for the next handler's fault."""
     status = connection.info.transaction_status
-    if status == TransactionStatus.INTRANS or not isinstance(attempt.outcome, Done | Retried):
-        return attempt
+    if status == TransactionStatus.INTRANS:
+        return None
     if status == TransactionStatus.INERROR:
-        if isinstance(attempt.outcome, Retried):
-            return attempt
-        return replace(attempt, outcome=Retried({
+        if failures:
+            return None
+        return Retried({
             "type": "TransactionAborted",
             "message": "a statement of the handler failed, and the handler went on as if it had "
             "not: let the error out, or put what may fail into `async with tx.transaction()`",
-        }))  # fmt: skip
-    return replace(attempt, outcome=Retried({
+        })  # fmt: skip
+    if not all(isinstance(failure, Retried) for failure in failures):
+        return None
+    return Retried({
         "type": "TransactionEnded",
         "message": "the handler ended its transaction or closed its connection: the engine commits "
         "both the handler's writes and the transition, so a handler may do neither",
-    }, give_up=True))  # fmt: skip
+    }, give_up=True)  # fmt: skip
 
 
-def _rolled_back(held: HeldCommand, error: dict[str, Any]) -> Attempt:
-    """The failed attempt of a command whose transaction was undone, though its handler was done."""
+def _broken(held: HeldCommand) -> Attempt:
+    message = f"the connection broke {_MOST_BREAKS} times while this handler used it"
+    return _undone(held, {"type": "ConnectionBroken", "message": message})
+
+
+def _undone(held: HeldCommand, error: dict[str, Any]) -> Attempt:
+    """The failed attempt of a command whose transaction was undone."""
     return Attempt(held, Retried(error), took=0.0, doubt_for=0.0, ended=clock())

@@ -13,6 +13,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
 from outbox.errors import ConfigurationError
+from outbox.store.arrays import register_arrays
 
 # Keepalives, so that a connection whose other end vanished is noticed before a lease runs out.
 _DEFAULTS = {
@@ -53,8 +54,10 @@ def describe_dsn(dsn: str) -> str:
 
 
 async def configure(connection: Connection) -> None:
-    """Makes a fresh connection ours: orjson for JSON. No session state on the server."""
+    """Makes a fresh connection ours: orjson for JSON, arrays by our own hand. No session state on
+    the server."""
     set_json_loads(orjson.loads, connection)
+    register_arrays(connection)
 
 
 async def connect(

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg import sql
 
+from outbox.store.arrays import IntegerArray, JsonArray, RealArray, TextArray, UuidArray
 from outbox.store.connect import Connection
 
 Verdict = str
@@ -77,21 +78,21 @@ class Alert(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
     """One outcome on its way to ``advance``: the columns of its arguments."""
 
     command: UUID
     fence: int
     outcome: str
-    result: str | None = None
+    result: str | bytes | None = None
+    took: float | None = None
     error: str | None = None
     no_effect: bool = False
     give_up: bool = False
     counted: bool = True
     after: timedelta | None = None
     doubt_for: timedelta | None = None
-    took: timedelta | None = None
 
 
 def call(schema: str, template: LiteralString) -> sql.Composed:
@@ -117,8 +118,8 @@ class Functions:
         self._claim = call(schema, "select * from {}.claim(%s, %s, %s::int[], %s::int[])")
         self._advance = call(
             schema,
-            "select * from {}.advance(%s, %s, %s::int[], %s::text[], %s::text[]::jsonb[], "
-            "%s::text[]::jsonb[], %s, %s, %s, %s::interval[], %s::interval[], %s::interval[], %s)",
+            "select * from {}.advance(%s, %s, %s, %s, %s, %s, %s::text[]::jsonb[], "
+            "%s::boolean[], %s::boolean[], %s::boolean[], %s::interval[], %s::interval[])",
         )
         self._recall = call(schema, "select * from {}.recall(%s, %s, %s::int[])")
         self._lock_held = call(schema, "select * from {}.lock_held(%s, %s, %s::int[], %s)")
@@ -176,32 +177,29 @@ class Functions:
         cursor = await connection.execute(
             self._claim,
             (worker, [w[0] for w in wanted], [w[1] for w in wanted], [w[2] for w in wanted]),
+            binary=True,
         )
         return [Claimed._make(row) for row in await cursor.fetchall()]
 
     async def advance(
-        self, connection: Connection, worker: UUID, reports: Sequence[Report], *, keep: bool
+        self, connection: Connection, worker: UUID, reports: Sequence[Report]
     ) -> list[Answer]:
-        """Commits outcomes; each command at most once in ``reports``."""
+        """Commits outcomes, of each command at most one; the answers are in their order."""
         cursor = await connection.execute(
             self._advance,
             (
                 worker,
-                [r.command for r in reports],
-                [r.fence for r in reports],
-                [r.outcome for r in reports],
-                [r.result for r in reports],
-                [r.error for r in reports],
-                [r.no_effect for r in reports],
-                [r.give_up for r in reports],
-                [r.counted for r in reports],
-                [r.after for r in reports],
-                [r.doubt_for for r in reports],
-                [r.took for r in reports],
-                keep,
+                UuidArray.of([r.command for r in reports]),
+                IntegerArray.of([r.fence for r in reports]),
+                TextArray.of([r.outcome for r in reports]),
+                JsonArray.of([r.result for r in reports]),
+                RealArray.of([r.took for r in reports]),
+                *_of_failures(reports),
             ),
+            binary=True,
         )
-        return [Answer._make(row) for row in await cursor.fetchall()]
+        answers = {row[0]: Answer._make(row) for row in await cursor.fetchall()}
+        return [answers[report.command] for report in reports]
 
     async def recall(
         self, connection: Connection, worker: UUID, commands: Sequence[tuple[UUID, int]]
@@ -256,6 +254,14 @@ class Functions:
         cursor = await connection.execute(self._purge, (limit, after))
         row = await _one(cursor)
         return row[0], row[1]
+
+
+def _of_failures(reports: Sequence[Report]) -> list[list[Any] | None]:
+    """The arguments that say something of failed attempts only."""
+    names = ("error", "no_effect", "give_up", "counted", "after", "doubt_for")
+    if all(report.outcome == "done" for report in reports):
+        return [None] * len(names)
+    return [[getattr(report, name) for report in reports] for name in names]
 
 
 async def _one(cursor: Any) -> tuple[Any, ...]:

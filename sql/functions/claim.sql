@@ -6,7 +6,7 @@ create or replace function claim(p_worker uuid, p_types text[], p_versions integ
 returns table (
     command uuid, fence integer, seq integer, type text, version integer, key text, kind text,
     step text, ordinal integer, attempt integer, revision integer, in_doubt boolean,
-    input jsonb, results jsonb, error jsonb)
+    input jsonb, results json, error jsonb)
 language plpgsql security definer set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off as $$
 #variable_conflict use_column
@@ -51,7 +51,7 @@ begin
         from outbox o
         join instance i on i.id = o.id
         left join lateral (
-            select jsonb_object_agg(t.step, t.result) filter (where t.kind = 'action' and t.outcome = 'done')
+            select json_object_agg(t.step, t.result) filter (where t.kind = 'action' and t.outcome = 'done')
                        as results,
                    (array_agg(t.error order by t.seq desc) filter (where t.error is not null))[1] as error
             from transition t where t.saga_id = o.id and o.seq > 0) as past on true

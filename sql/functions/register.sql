@@ -41,7 +41,7 @@ begin
     select position into v_pivot
         from jsonb_to_recordset(p_steps) as s(position integer, pivot boolean) where s.pivot;
     insert into definition_step
-    select p_type, p_version, s.name, s.position, lead(s.name) over (order by s.position), s.state,
+    select p_type, p_version, s.name, s.position, lead(s.name) over w, lead(s.timeout) over w, s.state,
         s.pivot, coalesce(s.position > v_pivot, false), s.transactional, s.timeout, s.attempts,
         s.backoff, s.backoff_cap, s.undo, s.undo_transactional, s.undo_timeout, s.undo_attempts,
         s.undo_backoff, s.undo_backoff_cap, s.nothing_to_undo
@@ -49,6 +49,7 @@ begin
         name text, position integer, state text, pivot boolean, transactional boolean,
         timeout interval, attempts integer, backoff interval, backoff_cap interval, undo boolean,
         undo_transactional boolean, undo_timeout interval, undo_attempts integer,
-        undo_backoff interval, undo_backoff_cap interval, nothing_to_undo text);
+        undo_backoff interval, undo_backoff_cap interval, nothing_to_undo text)
+    window w as (order by s.position);
     return case when v_old.type is null then 'registered' else 'updated' end;
 end $$;

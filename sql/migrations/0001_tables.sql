@@ -41,13 +41,15 @@ create table definition (
 );
 comment on table definition is 'A registered version of a saga type.';
 
--- The steps of a definition as rows, which the transitions join. `undo_…` speak of the compensation.
+-- The steps of a definition as rows, which the transitions join. `undo_…` speak of the compensation,
+-- `next_…` of the step that follows.
 create table definition_step (
     type               text     not null,
     version            integer  not null,
     name               text     not null,
     position           integer  not null,
     next               text,
+    next_timeout       interval,
     state              text     not null,
     pivot              boolean  not null,
     after_pivot        boolean  not null,
@@ -82,7 +84,7 @@ create table instance (
     input      jsonb       not null,
     status     text,
     state      text,
-    output     jsonb,
+    output     json,
     error      jsonb,
     created_at timestamptz not null,
     ended_at   timestamptz,
@@ -96,29 +98,31 @@ comment on table instance is 'One row a saga. status and ended_at are null while
 
 -- One row per live saga: its current state and its next command, updated in place, deleted at the
 -- end. id is the command''s id, for a saga''s main line the saga''s own.
+-- The columns that every step changes stand side by side, between those that it leaves alone: the log
+-- of an update in place holds only the bytes between the first and the last that changed.
 create table outbox (
     id          uuid        primary key,
-    type        text        not null,
     version     integer     not null,
-    status      text        not null,
-    state       text        not null,
-    seq         integer     not null default 0,
-    fence       integer     not null default 0,
-    kind        text        not null default 'action',
-    step        text        not null,
-    ordinal     integer     not null default 1,
-    undoes      integer,
     attempt     integer     not null default 0,
     failures    integer     not null default 0,
     deaths      integer     not null default 0,
     revision    integer     not null default 0,
-    due_at      timestamptz not null,
-    worker      uuid,
-    deadline    timestamptz,
-    doubt_until timestamptz,
+    undoes      integer,
     abort       boolean     not null default false,
-    reason      text,
+    type        text        not null,
+    status      text        not null,
+    kind        text        not null default 'action',
+    seq         integer     not null default 0,
+    fence       integer     not null default 0,
+    ordinal     integer     not null default 1,
     moved_at    timestamptz not null,
+    deadline    timestamptz,
+    step        text        not null,
+    state       text        not null,
+    worker      uuid,
+    due_at      timestamptz not null,
+    doubt_until timestamptz,
+    reason      text,
     constraint outbox_status_is_live check (
         status in ('CREATED', 'EXECUTING', 'COMPENSATING', 'SUSPENDED')),
     constraint outbox_kind_is_known check (kind in ('action', 'compensation')),
@@ -154,28 +158,31 @@ create index outbox_held on outbox (worker) where worker is not null;
 
 create table transition (
     saga_id     uuid        not null,
+    at          timestamptz not null,
     seq         integer     not null,
     ordinal     integer     not null,
-    undoes      integer,
-    kind        text        not null,
-    step        text        not null,
     attempt     integer     not null,
+    fence       integer     not null,
+    took        real,
+    undoes      integer,
+    due_at      timestamptz,
+    worker      uuid,
+    kind        text        not null,
     outcome     text        not null,
     from_status text        not null,
     to_status   text        not null,
-    state       text        not null,
-    result      jsonb,
+    step        text        not null,
+    state       text,
+    result      json,
     error       jsonb,
-    fence       integer     not null,
-    worker      uuid,
-    took        interval,
-    at          timestamptz not null,
-    due_at      timestamptz,
     primary key (saga_id, seq),
     constraint transition_seq_is_positive check (seq > 0),
     constraint transition_kind_is_known check (kind in ('action', 'compensation', 'act')),
     constraint transition_outcome_is_known check (
         outcome in ('done', 'retry', 'rejected', 'in_doubt', 'act')),
+    -- json, unlike jsonb, takes a NUL, which nobody could read; the cast refuses it.
+    constraint transition_result_has_no_nul check (
+        position('\u0000' in result::text) = 0 or result::jsonb is not null),
     constraint transition_failure_says_why check (outcome in ('done', 'act') or error is not null),
     constraint transition_is_legal check ((from_status, to_status) in (
         ('EXECUTING', 'EXECUTING'), ('EXECUTING', 'COMPLETED'), ('EXECUTING', 'COMPENSATING'),
@@ -188,6 +195,8 @@ create table transition (
     autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.2
 );
 comment on table transition is 'The history, append-only; from psql read the view timeline.';
+comment on column transition.took is 'Seconds.';
+comment on column transition.state is 'The saga''s domain state afterwards; null: the one that the step declares.';
 
 create table worker (
     id           uuid        primary key,

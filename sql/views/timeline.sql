@@ -1,16 +1,17 @@
 create view timeline as
 select i.id as saga_id, 0 as seq, i.created_at as at, null::interval as after, null::text as step,
     null::text as kind, null::integer as attempt, 'started' as outcome, null::text as from_status,
-    'CREATED' as to_status, 'CREATED' as state, i.input as result, null::text as error,
+    'CREATED' as to_status, 'CREATED' as state, i.input::json as result, null::text as error,
     null::interval as took, null::timestamptz as next_due, null::uuid as worker,
     format('%s %s started', i.type, i.key) as what
 from instance i
 union all
 select t.saga_id, t.seq, t.at,
     t.at - coalesce(lag(t.at) over (partition by t.saga_id order by t.seq), i.created_at),
-    t.step, t.kind, t.attempt, t.outcome, t.from_status, t.to_status, t.state, t.result,
+    t.step, t.kind, t.attempt, t.outcome, t.from_status, t.to_status,
+    coalesce(t.state, case t.to_status when 'COMPLETED' then t.to_status else s.state end), t.result,
     nullif(concat_ws(': ', t.error ->> 'type', t.error ->> 'message'), ''),
-    t.took, t.due_at, t.worker,
+    make_interval(secs => t.took), t.due_at, t.worker,
     case t.kind
         when 'act' then format('%s by %s: %s', a.act, a.actor, a.note)
         when 'compensation' then format('undo of %s: %s', t.step, t.outcome)
@@ -19,5 +20,6 @@ select t.saga_id, t.seq, t.at,
         || case when t.to_status <> t.from_status then format(', now %s', t.to_status) else '' end
 from transition t
 join instance i on i.id = t.saga_id
+left join definition_step s on s.type = i.type and s.version = i.version and s.name = t.step
 left join act a on a.saga_id = t.saga_id and a.seq = t.seq;
 comment on view timeline is 'Every transition, readable: select * from timeline where saga_id = … order by seq';

@@ -75,7 +75,7 @@ async def receipt(cmd: Command[Order]) -> Receipt:
 def make_command(**more: Any) -> Command[Order]:
     return Command(
         saga_id=UUID(int=1), type="order", version=1, key="k", step="receipt", kind="action",
-        input=Order(), attempt=1, idempotency_key="order/k/receipt", **more,
+        input=Order(), attempt=1, **more,
     )  # fmt: skip
 
 

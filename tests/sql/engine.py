@@ -75,8 +75,13 @@ class Engine:
         return row
 
     def history(self, saga: UUID) -> Rows:
-        """The saga's transitions in order."""
-        return self.rows("select * from transition where saga_id = %s order by seq", saga)
+        """The saga's transitions in order, each with the state as the timeline shows it."""
+        found = self.rows("select * from transition where saga_id = %s order by seq", saga)
+        shown = self.rows("select seq, state from timeline where saga_id = %s", saga)
+        states = {row.seq: row.state for row in shown}
+        for row in found:
+            row.state = states[row.seq]
+        return found
 
     def last(self, saga: UUID) -> SimpleNamespace:
         return self.history(saga)[-1]
@@ -153,28 +158,27 @@ class Worker:
     def advance(
         self,
         *reports: Report,
-        keep: bool = True,
         connection: psycopg.Connection[Any] | None = None,
     ) -> list[Answer]:
         """Commits outcomes; the answers in the order of the reports."""
         columns = [
             [getattr(report, name) for report in reports]
             for name in (
-                *("command", "fence", "outcome", "result", "error", "no_effect"),
-                *("give_up", "counted", "after", "doubt_for", "took"),
+                *("command", "fence", "outcome", "result", "took", "error", "no_effect"),
+                *("give_up", "counted", "after", "doubt_for"),
             )
         ]
         found = (connection or self.engine.connection).execute(
-            "select * from advance(%s, %s, %s::int[], %s::text[], %s::text[]::jsonb[], "
-            "%s::text[]::jsonb[], %s, %s, %s, %s::interval[], %s::interval[], %s::interval[], %s)",
-            (self.id, *columns, keep),
+            "select * from advance(%s, %s, %s::int[], %s::text[], %s::text[]::json[], %s::real[], "
+            "%s::text[]::jsonb[], %s, %s, %s, %s::interval[], %s::interval[])",
+            (self.id, *columns),
         )
         answers = {row[0]: Answer._make(row) for row in found.fetchall()}
         return [answers[report.command] for report in reports]
 
     def say(self, held: Claimed | Answer, outcome: str, **more: Any) -> Answer:
         """Commits one outcome of a command that this worker holds."""
-        return self.advance(report(held, outcome, **more), keep=more.pop("keep", True))[0]
+        return self.advance(report(held, outcome, **more))[0]
 
     def do(self, held: Claimed | Answer, *, until: str) -> Claimed | Answer:
         """Does one step after the other until the command in hand is that of step `until`."""
@@ -220,7 +224,6 @@ class Worker:
 
 def report(held: Claimed | Answer, outcome: str, **more: Any) -> Report:
     """An outcome of a held command; a failure gets an error if none is given."""
-    more.pop("keep", None)
     error = None if outcome == "done" else '{"type": "Boom", "message": "it broke"}'
     assert held.fence is not None
     return Report(held.command, held.fence, outcome, **{"error": error, **more})

@@ -74,7 +74,7 @@ class Model:
             return "applied"
         return "replayed" if (worker, fence) in self.applied else "fenced"
 
-    def advance(self, told: Report, *, keep: bool, at: datetime) -> None:
+    def advance(self, told: Report, *, at: datetime) -> None:
         """Applies an outcome of the holder."""
         assert self.worker is not None
         self.applied.add((self.worker, self.fence))
@@ -84,7 +84,7 @@ class Model:
             self._done()
         else:
             self._failed(told, at)
-        if not keep or self.not_before is not None or self.attempt or not self.is_live:
+        if self.not_before is not None or self.attempt or not self.is_live:
             self.worker = None
         self.abort = False
 

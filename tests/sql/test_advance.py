@@ -25,7 +25,7 @@ def test_a_step_that_is_done_is_followed_by_the_next_in_the_same_hand(
 ) -> None:
     at = reach(engine, position)
     before = engine.row(at.saga)
-    took = timedelta(seconds=3)
+    took = 3.25
     answer = at.worker.say(at.held, "done", result='{"id": 7}', took=took)
     row, last = engine.row(at.saga), engine.last(at.saga)
     assert (answer.verdict, answer.status) == ("applied", "EXECUTING")
@@ -49,16 +49,6 @@ def test_the_last_step_completes_the_saga_with_its_result(engine: Engine, positi
     assert (ended.error, ended.ended_at) == (None, last.at)
     assert engine.rows("select * from outbox") == []
     assert (last.from_status, last.to_status) == ("EXECUTING", "COMPLETED")
-
-
-@pytest.mark.parametrize("keep", [True, False])
-def test_a_worker_that_does_not_keep_the_next_command_leaves_it_due(
-    engine: Engine, keep: bool
-) -> None:
-    at = reach(engine, "first")
-    answer = at.worker.say(at.held, "done", keep=keep)
-    assert (answer.fence is not None) == keep
-    assert [c.step for c in engine.worker().claim()] == ([] if keep else ["inspect"])
 
 
 @pytest.mark.parametrize("failure", ["retry", "in doubt", "without effect"])

@@ -212,8 +212,7 @@ def test_nothing_reaches_outside_its_schema(
     assert call(claim, worker.id) == [(started,)]
     advance: LiteralString = (
         "select verdict from {}.advance(%s, array[%s::uuid], '{{1}}', '{{rejected}}', "
-        "'{{null}}', array['{{}}'::jsonb], '{{f}}', '{{f}}', '{{t}}', '{{null}}', '{{null}}', "
-        "'{{null}}', true)"
+        "'{{null}}', '{{0.1}}', array['{{}}'::jsonb])"
     )
     assert call(advance, worker.id, started) == [("applied",)]
     for relation in ("overview", "timeline", "pending", "stuck", "manual_intervention"):

@@ -45,13 +45,13 @@ class World:
             else "fenced"
             for r in reports
         }
-        answers = worker.advance(*reports, keep=keep)
+        answers = worker.advance(*reports)
         for told, answer in zip(reports, answers, strict=True):
             assert answer.verdict == expected[told.command]
             self.told.append((worker, told))
             model = self.models.get(told.command)
             if answer.verdict == "applied" and model is not None:
-                model.advance(told, keep=keep, at=self.engine.last(told.command).at)
+                model.advance(told, at=self.engine.last(told.command).at)
                 assert (answer.status, answer.seq) == (model.status, model.seq)
                 self.note_end(told.command)
             mine = self.hands[worker.id]
@@ -60,6 +60,10 @@ class World:
                 assert (answer.fence, model.worker) == (model.fence, worker.id)
                 assert (answer.kind, answer.step) == (model.kind, model.step)
                 mine[told.command] = answer
+                if not keep:
+                    assert worker.release(answer) == {told.command}
+                    model.release()
+                    del mine[told.command]
             elif told.command in mine and mine[told.command].fence == told.fence:
                 del mine[told.command]
 

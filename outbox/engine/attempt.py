@@ -1,0 +1,70 @@
+"""An executed attempt, and how the database is told of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, assert_never
+
+import orjson
+
+from outbox.definition.outcomes import Done, InDoubt, Outcome, Refused, Retried
+from outbox.engine.hand import HeldCommand
+from outbox.store.functions import Report
+
+
+class Attempt:
+    """What an attempt came to, how long it took, how long its effect may still be under way, and
+    when it ended, by ``clock()``; in seconds. ``wrote_nothing``: of a transactional attempt that is
+    not done: there is nothing to be rolled back."""
+
+    __slots__ = ("doubt_for", "ended", "held", "outcome", "took", "wrote_nothing")
+
+    def __init__(
+        self,
+        held: HeldCommand,
+        outcome: Outcome,
+        took: float,
+        doubt_for: float,
+        ended: float,
+        wrote_nothing: bool = False,
+    ) -> None:
+        self.held = held
+        self.outcome = outcome
+        self.took = took
+        self.doubt_for = doubt_for
+        self.ended = ended
+        self.wrote_nothing = wrote_nothing
+
+    def replaced(self, outcome: Outcome) -> Attempt:
+        """The same attempt with another outcome."""
+        return Attempt(self.held, outcome, self.took, self.doubt_for, self.ended)
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """What went wrong, or None."""
+        return None if isinstance(self.outcome, Done) else self.outcome.error
+
+    def to_report(self) -> Report:
+        """The outcome as the database is told it."""
+        held, outcome = self.held, self.outcome
+        if isinstance(outcome, Done):
+            return Report(held.command, held.fence, "done", result=outcome.result, took=self.took)
+        report = Report(
+            held.command,
+            held.fence,
+            "retry",
+            took=self.took,
+            error=orjson.dumps(outcome.error).decode(),
+            doubt_for=timedelta(seconds=self.doubt_for),
+        )
+        match outcome:
+            case Refused():
+                report.outcome = "rejected"
+            case Retried(no_effect=no_effect, give_up=give_up, after=after):
+                report.no_effect, report.give_up = no_effect, give_up
+                report.after = None if after is None else timedelta(seconds=after)
+            case InDoubt(counted=counted):
+                report.outcome, report.counted = "in_doubt", counted
+            case _:
+                assert_never(outcome)
+        return report
