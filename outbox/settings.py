@@ -42,9 +42,14 @@ class Settings(BaseSettings):
         True, description="False behind a PgBouncer in transaction mode older than 1.21."
     )
     concurrency: PositiveInt = Field(100, description="Attempts that a worker runs at once.")
+    in_hand: PositiveInt = Field(
+        1000,
+        description="Commands that a worker holds at most, with those whose outcome is being "
+        "committed.",
+    )
     type_concurrency: dict[str, PositiveInt] = Field(
         default_factory=dict,
-        description='Of those, at most so many of a saga type: {"payment": 20}.',
+        description='Of those in hand, at most so many of a saga type: {"payment": 20}.',
     )
     threads: PositiveInt = Field(16, description="Threads for handlers that are plain functions.")
     transactions: PositiveInt = Field(

@@ -106,7 +106,12 @@ class Worker:
         )
         async with links:
             link = links.make
-            hand = Hand(self._sagas, settings.concurrency, settings.type_concurrency)
+            hand = Hand(
+                self._sagas,
+                concurrency=settings.concurrency,
+                size=settings.in_hand,
+                type_concurrency=settings.type_concurrency,
+            )
             lease = self.lease = Lease(
                 # Back well before those who reap may take it for dead.
                 link("lease", longest_wait=min(5.0, settings.lease * 0.2)),

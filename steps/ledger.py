@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any, Literal
 from uuid import UUID
@@ -11,7 +12,8 @@ from psycopg import sql
 from psycopg.rows import class_row
 from pydantic import BaseModel
 
-from outbox import Rejected
+from outbox import Command, Rejected
+from steps.model import Payment
 
 MERCHANT_CLOSED = "LD001"
 
@@ -27,6 +29,12 @@ class Entry(BaseModel):
     currency: str
     direction: Literal["debit", "credit"]
     reverses: int | None
+
+
+class Posted(BaseModel):
+    """What a saga keeps of an entry: its number."""
+
+    entry: int
 
 
 async def install(connection: psycopg.AsyncConnection[Any], schema: str) -> None:
@@ -102,6 +110,42 @@ async def post_debit(
     if entry is None:
         raise LookupError(f"{schema}.post_debit returned no entry; install the ledger again")
     return entry
+
+
+async def post_debits(
+    tx: psycopg.AsyncConnection[Any], schema: str, commands: Sequence[Command[Payment]]
+) -> list[Posted | Rejected]:
+    """Post the debits of many payments by one statement; a key posts once.
+
+    Args:
+        tx: the transaction that is to hold the entries.
+        schema: the ledger's schema.
+        commands: the payments.
+
+    Returns:
+        For each payment, in their order, its entry, be it new or there already; or that the
+        merchant's account is closed.
+
+    Raises:
+        psycopg.DatabaseError: a key stands for another entry, or a saga has another debit.
+    """
+    statement = sql.SQL(
+        "SELECT * FROM {}(%s::text[], %s::uuid[], %s::text[], %s::bigint[], %s::text[])"
+    ).format(sql.Identifier(schema, "post_debits"))
+    cursor = await tx.execute(
+        statement,
+        [
+            [cmd.idempotency_key for cmd in commands],
+            [cmd.saga_id for cmd in commands],
+            [cmd.input.merchant for cmd in commands],
+            [cmd.input.amount for cmd in commands],
+            [cmd.input.currency for cmd in commands],
+        ],
+    )
+    return [
+        Posted(entry=entry) if refusal is None else Rejected(refusal, code="merchant_closed")
+        for entry, refusal in await cursor.fetchall()
+    ]
 
 
 async def post_reversal(

@@ -2,25 +2,43 @@
 -- sets search_path to the schema, and the functions keep it.
 
 CREATE TABLE IF NOT EXISTS entry (
-    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    idempotency_key text NOT NULL CONSTRAINT a_key_posts_once UNIQUE,
-    saga_id         uuid NOT NULL,
-    merchant        text NOT NULL CONSTRAINT merchant_is_named CHECK (merchant <> ''),
+    id              bigint GENERATED ALWAYS AS IDENTITY,
     amount_minor    bigint NOT NULL CONSTRAINT amount_is_positive CHECK (amount_minor > 0),
-    currency        text NOT NULL CONSTRAINT currency_is_iso_4217 CHECK (currency ~ '^[a-z]{3}$'),
+    reverses        bigint,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    saga_id         uuid NOT NULL,
     direction       text NOT NULL
                     CONSTRAINT direction_is_debit_or_credit
                     CHECK (direction IN ('debit', 'credit')),
-    reverses        bigint CONSTRAINT a_debit_is_reversed_once UNIQUE,
-    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT a_credit_reverses_a_debit CHECK ((direction = 'credit') = (reverses IS NOT NULL)),
-    CONSTRAINT what_a_reversal_mirrors UNIQUE (id, saga_id, merchant, amount_minor, currency),
-    CONSTRAINT a_reversal_mirrors_its_debit
-        FOREIGN KEY (reverses, saga_id, merchant, amount_minor, currency)
-        REFERENCES entry (id, saga_id, merchant, amount_minor, currency)
+    currency        text NOT NULL CONSTRAINT currency_is_iso_4217 CHECK (currency ~ '^[a-z]{3}$'),
+    merchant        text NOT NULL CONSTRAINT merchant_is_named CHECK (merchant <> ''),
+    idempotency_key text NOT NULL CONSTRAINT a_key_posts_once UNIQUE,
+    CONSTRAINT one_debit_and_one_credit_a_saga PRIMARY KEY (saga_id, direction),
+    CONSTRAINT a_credit_reverses_a_debit CHECK ((direction = 'credit') = (reverses IS NOT NULL))
 );
 
-CREATE UNIQUE INDEX IF NOT EXISTS one_debit_a_saga ON entry (saga_id) WHERE direction = 'debit';
+-- By a trigger that fires for credits only: a foreign key would need an index of its own, which every
+-- debit would pay for.
+CREATE OR REPLACE FUNCTION refuse_false_reversal() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+AS $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM entry
+        WHERE saga_id = NEW.saga_id AND direction = 'debit' AND id = NEW.reverses
+          AND (merchant, amount_minor, currency) = (NEW.merchant, NEW.amount_minor, NEW.currency))
+    THEN
+        RAISE EXCEPTION 'entry % is not the mirror of the debit that it reverses', NEW.id
+            USING ERRCODE = 'integrity_constraint_violation',
+                  CONSTRAINT = 'a_reversal_mirrors_its_debit';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER a_reversal_mirrors_its_debit AFTER INSERT OR UPDATE ON entry
+    FOR EACH ROW WHEN (NEW.direction = 'credit') EXECUTE FUNCTION refuse_false_reversal();
 
 CREATE TABLE IF NOT EXISTS closed_merchant (
     merchant  text PRIMARY KEY,
@@ -73,6 +91,58 @@ BEGIN
 END
 $$;
 
+-- Posts many debits by one statement, in the order given: the number of each entry, be it new or
+-- there already, or why it was refused. LD002: a key stands for another entry.
+CREATE OR REPLACE FUNCTION post_debits(
+    p_idempotency_keys text[],
+    p_saga_ids         uuid[],
+    p_merchants        text[],
+    p_amounts_minor    bigint[],
+    p_currencies       text[]
+) RETURNS TABLE (entry_id bigint, refusal text)
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+AS $$
+DECLARE
+    v_clash entry;
+BEGIN
+    SELECT e.* INTO v_clash
+    FROM unnest(p_idempotency_keys, p_saga_ids, p_merchants, p_amounts_minor, p_currencies)
+        AS g(idempotency_key, saga_id, merchant, amount_minor, currency)
+    JOIN entry e ON e.idempotency_key = g.idempotency_key
+    WHERE (e.saga_id, e.merchant, e.amount_minor, e.currency, e.direction)
+          IS DISTINCT FROM (g.saga_id, g.merchant, g.amount_minor, g.currency, 'debit')
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'idempotency key % was used for another entry, number %',
+            v_clash.idempotency_key, v_clash.id
+            USING ERRCODE = 'LD002', HINT = 'Use a key of its own for every entry.';
+    END IF;
+    RETURN QUERY
+    WITH given AS MATERIALIZED (
+        SELECT g.*, e.id AS known, c.reason
+        FROM unnest(p_idempotency_keys, p_saga_ids, p_merchants, p_amounts_minor, p_currencies)
+            WITH ORDINALITY AS g(idempotency_key, saga_id, merchant, amount_minor, currency, place)
+        LEFT JOIN entry e ON e.idempotency_key = g.idempotency_key
+        LEFT JOIN closed_merchant c ON c.merchant = g.merchant
+    ),
+    posted AS (
+        INSERT INTO entry (idempotency_key, saga_id, merchant, amount_minor, currency, direction)
+        SELECT g.idempotency_key, g.saga_id, g.merchant, g.amount_minor, g.currency, 'debit'
+        FROM given g
+        WHERE g.known IS NULL AND g.reason IS NULL
+        ORDER BY g.idempotency_key
+        RETURNING id, saga_id
+    )
+    SELECT coalesce(g.known, p.id),
+        CASE WHEN g.known IS NULL AND g.reason IS NOT NULL
+            THEN format('the account of merchant %s is closed: %s', g.merchant, g.reason) END
+    FROM given g
+    LEFT JOIN posted p ON p.saga_id = g.saga_id
+    ORDER BY g.place;
+END
+$$;
+
 -- Posts the credit that takes back a saga's debit; no row when there is no debit.
 CREATE OR REPLACE FUNCTION post_reversal(p_idempotency_key text, p_saga_id uuid)
 RETURNS SETOF entry
@@ -94,7 +164,7 @@ BEGIN
     ON CONFLICT DO NOTHING
     RETURNING * INTO v_reversal;
     IF NOT FOUND THEN
-        SELECT * INTO v_reversal FROM entry WHERE reverses = v_debit.id;
+        SELECT * INTO v_reversal FROM entry WHERE saga_id = p_saga_id AND direction = 'credit';
         IF NOT FOUND THEN
             RAISE EXCEPTION 'idempotency key % was used for another entry', p_idempotency_key
                 USING ERRCODE = 'LD002', HINT = 'Use a key of its own for every entry.';

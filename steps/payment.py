@@ -24,7 +24,7 @@ from pydantic import BaseModel, SecretStr
 
 from outbox import App, AppContext, Command, Retry, Saga
 from steps import ledger
-from steps.ledger import Entry
+from steps.ledger import Posted
 from steps.mail import Mailer
 from steps.model import Payment
 from steps.provider import Intent, Provider
@@ -77,9 +77,9 @@ async def void_authorization(cmd: Command[Payment]) -> None:
 
 
 @payment.step(state="LEDGER_UPDATED", retry=FORWARD, timeout=5, transactional=True, pivot=True)
-async def update_ledger(cmd: Command[Payment], tx: psycopg.AsyncConnection[Any]) -> Entry:
+async def update_ledger(cmd: Command[Payment], tx: psycopg.AsyncConnection[Any]) -> Posted:
     """Debit the merchant's account, in the transaction that records this step."""
-    return await ledger.post_debit(
+    entry = await ledger.post_debit(
         tx,
         cmd.resource(PaymentSettings).ledger_schema,
         idempotency_key=cmd.idempotency_key,
@@ -88,17 +88,19 @@ async def update_ledger(cmd: Command[Payment], tx: psycopg.AsyncConnection[Any])
         amount_minor=cmd.input.amount,
         currency=cmd.input.currency,
     )
+    return Posted(entry=entry.id)
 
 
 @update_ledger.compensation(retry=UNDO, timeout=5, transactional=True)
-async def reverse_ledger(cmd: Command[Payment], tx: psycopg.AsyncConnection[Any]) -> Entry | None:
+async def reverse_ledger(cmd: Command[Payment], tx: psycopg.AsyncConnection[Any]) -> Posted | None:
     """Credit what was debited; only an operator who forces an abort gets here."""
-    return await ledger.post_reversal(
+    entry = await ledger.post_reversal(
         tx,
         cmd.resource(PaymentSettings).ledger_schema,
         idempotency_key=cmd.idempotency_key,
         saga_id=cmd.saga_id,
     )
+    return None if entry is None else Posted(entry=entry.id)
 
 
 @payment.step(retry=FORWARD, timeout=5)

@@ -65,7 +65,8 @@ class Runnable:
         Raises:
             ValueError: the value is not what the annotation says, or is not JSON-able.
         """
-        return self._adapter.dump_json(value, warnings="error")
+        # The adapter's own dump_json only adds arguments that are not used here.
+        return self._adapter.serializer.to_json(value, warnings="error")
 
     def load(self, value: object) -> Any:
         """A stored result, validated against the handler's return annotation."""

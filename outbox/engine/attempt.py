@@ -7,8 +7,10 @@ from typing import Any, assert_never
 
 import orjson
 
-from outbox.definition.outcomes import Done, InDoubt, Outcome, Refused, Retried
+from outbox.definition.outcomes import Done, InDoubt, Outcome, Refused, Retried, describe, has_nul
+from outbox.definition.step import Runnable
 from outbox.engine.hand import HeldCommand
+from outbox.engine.lease import Lease
 from outbox.store.functions import Report
 
 
@@ -68,3 +70,25 @@ class Attempt:
             case _:
                 assert_never(outcome)
         return report
+
+
+def keep(runnable: Runnable, value: object, limits: Lease) -> Outcome:
+    """A handler's result as JSON, or a failed attempt when it cannot be stored."""
+    if value is None:
+        return Done(None)
+    try:
+        result = runnable.dump_result(value)
+    except Exception as error:  # noqa: BLE001 - pydantic calls the user's serializers
+        return _not_storable(describe(error)["message"])
+    if len(result) > limits.max_result_bytes:
+        return _not_storable(
+            f"the result has {len(result)} bytes, the limit is {limits.max_result_bytes} "
+            "(setting.max_result_bytes)"
+        )
+    if has_nul(result):
+        return _not_storable("the result contains a NUL character")
+    return Done(result)
+
+
+def _not_storable(message: str) -> Retried:
+    return Retried({"type": "ResultNotStorable", "message": message})

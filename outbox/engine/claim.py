@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from outbox.engine.clock import clock
@@ -15,7 +16,7 @@ from outbox.store.connect import Connection
 from outbox.store.functions import Claimed, Functions
 from outbox.telemetry import Telemetry
 
-# After a claim that found something, the next one comes this soon, or at once when room appears.
+# After a claim that found something, the next one comes this soon, or once there is much room.
 _BUSY_WAIT = 0.005
 # How soon to look again while a start is under way somewhere, whose commit would go unheard.
 _START_UNDER_WAY = 0.025
@@ -64,12 +65,12 @@ class Claimer:
             claimed = await self._claim(wanted)
             if claimed is None:
                 await self.check_held()
-            elif len(claimed) == sum(limit for _, _, limit in wanted):
-                continue
-            elif claimed:
-                await self._wait_for_room(_BUSY_WAIT)
-            else:
+            elif not claimed:
                 await self._sleep()
+            elif len(claimed) < sum(limit for _, _, limit in wanted):
+                await asyncio.sleep(_BUSY_WAIT)
+            else:
+                await self._wait_for_room(_BUSY_WAIT)
 
     async def check_held(self) -> None:
         """Releases what the database says this worker holds and this worker knows nothing of: the
@@ -130,8 +131,9 @@ class Claimer:
             await self._wake.wait(min(seconds, self._poll))
 
     async def _wait_for_room(self, seconds: float) -> None:
-        try:
+        """Waits until a claim is worth its commit, but no longer than that."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._hand.changed.wait()
-        except TimeoutError:
-            return
+                while not self._hand.has_much_room:
+                    self._hand.changed.clear()
+                    await self._hand.changed.wait()

@@ -1,28 +1,19 @@
 """Running one attempt: from a command in hand to an outcome.
 
-By callbacks, not by a task that waits for each attempt: between two commits a saga costs this
-process little more than its handler.
+Each handler has a task or a thread of its own, which says what it came to by a callback: nobody
+waits for it in a second task, so that between two commits a saga costs this process little more
+than its handler.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from outbox.definition.outcomes import (
-    Done,
-    InDoubt,
-    Outcome,
-    Rejected,
-    Retried,
-    RetryAfter,
-    describe,
-    from_exception,
-    has_nul,
-)
+from outbox.definition.outcomes import Done, Outcome, Rejected, Retried, RetryAfter, from_exception
 from outbox.definition.step import Runnable
-from outbox.engine.attempt import Attempt
+from outbox.engine.attempt import Attempt, keep
 from outbox.engine.clock import clock
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
@@ -33,6 +24,9 @@ from outbox.telemetry import Telemetry
 
 Then = Callable[[HeldCommand, Attempt | None], None]
 """Called with what an attempt came to; None: it was not begun, and is to be given back."""
+
+Ended = Callable[[Outcome | None, Any], None]
+"""Called with why a handler's call has no result, or with None and the result."""
 
 
 class HandlerExitedError(Exception):
@@ -53,21 +47,22 @@ class Executor:
         self._lease = lease
         self._telemetry = telemetry
         self._resources = tuple(resources)
-        self._watch = Watch(telemetry)
+        self._watch = Watch()
         self._preparing: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
         self.threads = Threads(threads)
 
     @property
     def left_behind(self) -> int:
         """How many handlers outlived their time and still run."""
-        return len(self._watch.left_behind)
+        return self._watch.left_behind
 
     def start(self, held: HeldCommand, then: Then) -> None:
         """Begins an attempt, at once or when it may."""
         if held.runnable.is_async and self._lease.is_fresh:
             self._begin(held, then)
         else:
-            preparing = asyncio.create_task(self._begin_when_ready(held, then))
+            preparing = self._loop.create_task(self._begin_when_ready(held, then))
             self._preparing.add(preparing)
             preparing.add_done_callback(self._preparing.discard)
 
@@ -94,11 +89,11 @@ class Executor:
         if clock() > held.begin_before:
             return None
         try:
-            called = held.runnable.handler(held.to_command(self._resources), tx)
+            command = held.to_command(self._resources)
         except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
-            return self._unbegun(held, error)
-        watched = await self._run_in(tx, called, held.runnable.timeout, held)
-        return self._to_attempt(held, watched, self._outcome(held.runnable, watched))
+            return _unbegun(held, error)
+        watched, failure, value = await self._run_in(tx, [held], command)
+        return _to_attempt(held, watched, failure or keep(held.runnable, value, self._lease))
 
     async def execute_bulk(
         self, group: Sequence[HeldCommand], tx: Connection
@@ -114,17 +109,19 @@ class Executor:
             try:
                 commands.append(held.to_command(self._resources))
             except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
-                attempts[place] = self._unbegun(held, error)
+                attempts[place] = _unbegun(held, error)
             else:
                 places.append(place)
         if not places:
             return attempts
         runnable = group[0].runnable
-        called = runnable.handler(commands, tx)
-        watched = await self._run_in(tx, called, runnable.timeout, *(group[p] for p in places))
-        outcomes = self._outcomes(runnable, watched, len(places))
+        watched, failure, value = await self._run_in(tx, [group[p] for p in places], commands)
+        if failure is not None:
+            outcomes = [(failure, False)] * len(places)
+        else:
+            outcomes = self._outcomes(runnable, value, len(places))
         for place, (outcome, wrote_nothing) in zip(places, outcomes, strict=True):
-            attempt = attempts[place] = self._to_attempt(group[place], watched, outcome)
+            attempt = attempts[place] = _to_attempt(group[place], watched, outcome)
             attempt.wrote_nothing = wrote_nothing
         return attempts
 
@@ -150,112 +147,135 @@ class Executor:
         that is reserved for it."""
         runnable = held.runnable
         began = clock()
-        command = None
-        try:
-            if began <= held.begin_before:
+        command = attempt = None
+        if began <= held.begin_before:
+            try:
                 command = held.to_command(self._resources)
-        except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
-            attempt: Attempt | None = self._unbegun(held, error)
-        else:
-            attempt = None
+            except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
+                attempt = _unbegun(held, error)
         if command is None:
             if not runnable.is_async:
                 self.threads.give_back()
             then(held, attempt)
             return
 
-        def ended(watched: Watched) -> None:
-            outcome = self._outcome(runnable, watched)
-            if not watched.future.done():
-                self._await_late(watched, held)
-            then(held, self._to_attempt(held, watched, outcome))
+        def ended(failure: Outcome | None, value: Any) -> None:
+            outcome = failure or keep(runnable, value, self._lease)
+            then(held, _to_attempt(held, watched, outcome))
 
-        running: asyncio.Future[Any]
+        watched = Watched(began, runnable.timeout, lambda failure: ended(failure, None))
+        self._watch.add(watched)
         if runnable.is_async:
-            running = asyncio.get_running_loop().create_task(_contained(runnable.handler(command)))
+            run = self._run(watched, [held], ended, command)
+            watched.future = asyncio.Task(run, loop=self._loop)
         else:
-            handler = runnable.handler
-            running = self.threads.run(lambda given: _call_contained(handler, given), command)
-        self._watch.add(
-            running,
-            began=began,
-            timeout=runnable.timeout,
-            ended=ended,
-            is_async=runnable.is_async,
-        )
+            self._run_in_thread(watched, held, ended, command)
+
+    async def _run(
+        self, watched: Watched, group: Sequence[HeldCommand], ended: Ended, *arguments: Any
+    ) -> None:
+        """Calls an async handler, and says what it came to."""
+        failure: Outcome | None = None
+        value = None
+        runnable = group[0].runnable
+        watched.has_begun = True
+        try:
+            value = await runnable.handler(*arguments)
+        except asyncio.CancelledError:
+            failure = watched.interrupted()
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+            if watched.why == "shutdown":
+                failure = watched.interrupted()
+            else:
+                failure = from_exception(_contained(error), runnable.retry)
+        if self._watch.end(watched):
+            self._say(ended, failure, value)
+        else:
+            self._refuse_late(group, failure)
+
+    def _run_in_thread(
+        self, watched: Watched, held: HeldCommand, ended: Ended, command: Any
+    ) -> None:
+        """Calls a plain handler in the thread reserved for it, and says what it came to."""
+        handler, retry = held.runnable.handler, held.runnable.retry
+
+        def call(command: Any) -> Any:
+            try:
+                return handler(command)
+            except SystemExit as error:
+                raise _contained(error) from error
+
+        def done(future: asyncio.Future[Any]) -> None:
+            error = None if future.cancelled() else future.exception()
+            failure = None if error is None else from_exception(error, retry)
+            if self._watch.end(watched):
+                value = None if failure is not None else future.result()
+                self._say(ended, failure, value)
+            else:
+                self._refuse_late([held], failure)
+
+        def left(failure: Outcome) -> None:
+            self.threads.leave_behind(future)
+            ended(failure, None)
+
+        watched.left = left
+        future = self.threads.run(call, command)
+        future.add_done_callback(done)
 
     async def _run_in(
-        self,
-        tx: Connection,
-        called: Coroutine[Any, Any, Any],
-        timeout: float,
-        *group: HeldCommand,
-    ) -> Watched:
-        """Runs a transactional handler to its end; cancelled, it ends it first."""
-        loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[None] = loop.create_future()
+        self, tx: Connection, group: Sequence[HeldCommand], argument: Any
+    ) -> tuple[Watched, Outcome | None, Any]:
+        """Runs a transactional handler to its end; when it is cancelled itself, it ends the handler
+        first. Closes the connection of a handler that is left behind."""
+        waiting: asyncio.Future[tuple[Outcome | None, Any]] = self._loop.create_future()
+        left = False
 
-        def ended(_: Watched) -> None:
+        def ended(failure: Outcome | None, value: Any) -> None:
             if not waiting.done():
-                waiting.set_result(None)
+                waiting.set_result((failure, value))
 
-        task = loop.create_task(_contained(called))
-        watched = self._watch.add(task, began=clock(), timeout=timeout, ended=ended, is_async=True)
+        def leave(failure: Outcome) -> None:
+            nonlocal left
+            left = True
+            ended(failure, None)
+
+        watched = Watched(clock(), group[0].runnable.timeout, leave)
+        self._watch.add(watched)
+        run = self._run(watched, group, ended, argument, tx)
+        watched.future = asyncio.Task(run, loop=self._loop)
         try:
-            await waiting
+            failure, value = await waiting
         except asyncio.CancelledError:
-            waiting = loop.create_future()
-            self._watch.stop(watched, "dropped")
-            if not task.done():
+            waiting = self._loop.create_future()
+            if not watched.future.done():
+                self._watch.stop(watched, "dropped")
                 await waiting
-            if not task.done():
-                self._await_late(watched, *group)
+            if left:
                 await tx.close()
             raise
-        if not task.done():
-            self._await_late(watched, *group)
+        if left:
             await tx.close()
-        return watched
+        return watched, failure, value
 
-    def _await_late(self, watched: Watched, *group: HeldCommand) -> None:
-        """Refuses, when it comes, the result of a handler that is left behind."""
-        if not watched.cancellable:
-            self.threads.leave_behind(watched.future)
+    def _say(self, ended: Ended, failure: Outcome | None, value: Any) -> None:
+        try:
+            ended(failure, value)
+        except Exception as error:  # noqa: BLE001 - nobody waits for this task, nobody would see it
+            self._telemetry.emit("internal_error", "error", error=repr(error), exc_info=error)
 
-        def came(future: asyncio.Future[Any]) -> None:
-            error = None if future.cancelled() else future.exception()
-            for held in group:
-                self._telemetry.emit(
-                    "late_result_refused",
-                    "warning",
-                    **held.fields,
-                    error=None if error is None else describe(error)["message"],
-                )
-
-        watched.future.add_done_callback(came)
-
-    def _unbegun(self, held: HeldCommand, error: Exception) -> Attempt:
-        outcome = from_exception(error, held.runnable.retry)
-        return Attempt(held, outcome, 0.0, 0.0, clock(), wrote_nothing=True)
-
-    def _to_attempt(self, held: HeldCommand, watched: Watched, outcome: Outcome) -> Attempt:
-        ended = clock()
-        took = ended - watched.began
-        doubt = 0.0 if type(outcome) is Done else max(0.0, held.runnable.timeout - took)
-        return Attempt(held, outcome, took, doubt, ended)
-
-    def _outcome(self, runnable: Runnable, watched: Watched) -> Outcome:
-        """What one handler's call came to."""
-        return _failure(runnable, watched) or self._keep(runnable, watched.future.result())
+    def _refuse_late(self, group: Sequence[HeldCommand], failure: Outcome | None) -> None:
+        """Tells of the end of a handler that was left behind."""
+        error = None if failure is None or isinstance(failure, Done) else failure.error["message"]
+        for held in group:
+            self._telemetry.emit("late_result_refused", "warning", **held.fields, error=error)
 
     def _outcomes(
-        self, runnable: Runnable, watched: Watched, count: int
+        self, runnable: Runnable, given: object, count: int
     ) -> list[tuple[Outcome, bool]]:
         """What one call for ``count`` commands came to, for each of them; and whether the handler
         says that it has written nothing for it."""
-        if (failed := _failure(runnable, watched)) is not None:
-            return [(failed, False)] * count
-        given = watched.future.result()
         if not isinstance(given, list | tuple) or len(given) != count:
             number = f"{len(given)} of them" if isinstance(given, list | tuple) else type(given)
             message = (
@@ -266,59 +286,24 @@ class Executor:
         return [
             (from_exception(value, runnable.retry), True)
             if isinstance(value, Rejected | RetryAfter)
-            else (self._keep(runnable, value), False)
+            else (keep(runnable, value, self._lease), False)
             for value in given
         ]
 
-    def _keep(self, runnable: Runnable, value: object) -> Outcome:
-        """The result as JSON, or a failed attempt when it cannot be stored."""
-        if value is None:
-            return Done(None)
-        try:
-            result = runnable.dump_result(value)
-        except Exception as error:  # noqa: BLE001 - pydantic calls the user's serializers
-            return Retried({"type": "ResultNotStorable", "message": describe(error)["message"]})
-        if has_nul(result):
-            return Retried(
-                {"type": "ResultNotStorable", "message": "the result contains a NUL character"}
-            )
-        if len(result) > self._lease.max_result_bytes:
-            message = (
-                f"the result has {len(result)} bytes, the limit is "
-                f"{self._lease.max_result_bytes} (setting.max_result_bytes)"
-            )
-            return Retried({"type": "ResultNotStorable", "message": message})
-        return Done(result)
+
+def _unbegun(held: HeldCommand, error: Exception) -> Attempt:
+    outcome = from_exception(error, held.runnable.retry)
+    return Attempt(held, outcome, 0.0, 0.0, clock(), wrote_nothing=True)
 
 
-def _failure(runnable: Runnable, watched: Watched) -> Outcome | None:
-    """Why a handler's call has no result; None: it has one."""
-    future = watched.future
-    if not future.done() or future.cancelled():
-        if watched.why == "timeout":
-            message = f"no answer within {runnable.timeout:g} s"
-            return InDoubt({"type": "Timeout", "message": message})
-        if watched.why is None:
-            return InDoubt(
-                {"type": "Cancelled", "message": "the handler was cancelled from within"}
-            )
-    elif (error := future.exception()) is None:
-        return None
-    elif watched.why != "shutdown":
-        return from_exception(error, runnable.retry)
-    message = "the worker shut down during the attempt"
-    return InDoubt({"type": "WorkerShutdown", "message": message}, counted=False)
+def _to_attempt(held: HeldCommand, watched: Watched, outcome: Outcome) -> Attempt:
+    ended = clock()
+    took = ended - watched.began
+    doubt = 0.0 if type(outcome) is Done else max(0.0, watched.timeout - took)
+    return Attempt(held, outcome, took, doubt, ended)
 
 
-async def _contained(called: Awaitable[Any]) -> Any:
-    try:
-        return await called
-    except SystemExit as error:
-        raise HandlerExitedError(f"the handler called sys.exit({error.code!r})") from error
-
-
-def _call_contained(handler: Callable[[Any], Any], command: object) -> Any:
-    try:
-        return handler(command)
-    except SystemExit as error:
-        raise HandlerExitedError(f"the handler called sys.exit({error.code!r})") from error
+def _contained(error: BaseException) -> BaseException:
+    if isinstance(error, SystemExit):
+        return HandlerExitedError(f"the handler called sys.exit({error.code!r})")
+    return error

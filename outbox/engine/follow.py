@@ -54,6 +54,8 @@ class Follower:
         """Begins no further command, and lets what runs end within ``grace`` seconds; then ends it,
         and takes up to ``patience`` seconds to commit that."""
         self._draining = True
+        for held in self._hand.give_up_waiting():
+            self._give_back(held, held.fence)
         self._executor.drain()
         await self._hand.emptied(grace)
         for held in self._transactions.abandon():
@@ -74,10 +76,12 @@ class Follower:
             self._give_back(held, held.fence)
         elif held.runnable.transactional:
             self._transactions.add(held, self._advanced)
-        else:
+        elif self._hand.begin(held):
             self._executor.start(held, self._attempted)
 
     def _attempted(self, held: HeldCommand, attempt: Attempt | None) -> None:
+        if (following := self._hand.end()) is not None:
+            self._executor.start(following, self._attempted)
         if attempt is None:
             self._give_back(held, held.fence)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,8 +22,8 @@ class SharedState:
     they were read or as JSON, and its input, once as it was read and once validated."""
 
     saga: Saga[Any]
+    command: UUID
     key: str
-    slot: Slot
     input: Any
     results: dict[str, Any]
     model: Any = None
@@ -112,11 +112,10 @@ class HeldCommand:
 def from_claim(row: Claimed, saga: Saga[Any], begin_before: float) -> HeldCommand:
     """A claimed row as a command in hand."""
     step = saga.find_step(row.step)
-    slot = (row.command, row.fence)
     return HeldCommand(
         row.command,
         row.fence,
-        SharedState(saga, row.key, slot, row.input, dict(row.results or {})),
+        SharedState(saga, row.command, row.key, row.input, dict(row.results or {})),
         row.kind,
         step,
         _runnable(step, row.kind),
@@ -135,32 +134,35 @@ def _runnable(step: Step[Any, Any], kind: str) -> Runnable:
     return step.undo
 
 
-Slot = tuple[UUID, int]
-"""A command's place in the hand: its id, and the fence of its claim."""
-
-
 class Hand:
-    """The commands in hand, by id, within the limits of this worker.
+    """The commands in hand, by id, within the limits of this worker. A command is in hand while its
+    attempt runs, and while what became of it is on its way to the database.
 
     Args:
         sagas: what this worker can run, by (type, version).
-        concurrency: how many commands it holds at most.
+        concurrency: how many attempts it runs at once at most.
+        size: how many commands it holds at most.
         type_concurrency: of those, how many of a type at most.
     """
 
     def __init__(
         self,
         sagas: Mapping[tuple[str, int], Saga[Any]],
+        *,
         concurrency: int,
+        size: int,
         type_concurrency: Mapping[str, int],
     ) -> None:
         self.sagas = dict(sagas)
         self.types = sorted(self.sagas)
         self._concurrency = concurrency
+        self._size = size
         self._type_concurrency = dict(type_concurrency)
-        self._held: dict[Slot, str] = {}
-        self._running: Counter[str] = Counter()
+        self._held: set[SharedState] = set()
+        self._by_type: Counter[str] = Counter()
         self._turn = 0
+        self._running = 0
+        self._waiting: deque[HeldCommand] = deque()
         self.changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -168,20 +170,42 @@ class Hand:
 
     def commands(self) -> set[UUID]:
         """The ids of the commands in hand."""
-        return {command for command, _ in self._held}
+        return {shared.command for shared in self._held}
 
     def take(self, held: HeldCommand) -> None:
-        """Adds a claimed command. Its slot is the claim's own: a worker that was taken for dead may
-        claim a saga anew while its old attempt still runs, and each must let go of its own."""
-        type_ = held.shared.saga.type
-        self._running[type_] += 1
-        self._held[held.shared.slot] = type_
+        """Adds a claimed command. Its place is the claim's own: a worker that was taken for dead
+        may claim a saga anew while its old attempt still runs, and each lets go of its own."""
+        self._by_type[held.shared.saga.type] += 1
+        self._held.add(held.shared)
 
     def drop(self, held: HeldCommand) -> None:
         """Lets a saga go, with the command that is its turn now."""
-        if (type_ := self._held.pop(held.shared.slot, None)) is not None:
-            self._running[type_] -= 1
+        if held.shared in self._held:
+            self._held.remove(held.shared)
+            self._by_type[held.shared.saga.type] -= 1
             self.changed.set()
+
+    def begin(self, held: HeldCommand) -> bool:
+        """Whether an attempt may begin now; if not, it waits its turn."""
+        if self._running < self._concurrency:
+            self._running += 1
+            return True
+        self._waiting.append(held)
+        return False
+
+    def end(self) -> HeldCommand | None:
+        """Ends an attempt; the one that may begin in its place."""
+        if self._waiting:
+            return self._waiting.popleft()
+        self._running -= 1
+        self.changed.set()
+        return None
+
+    def give_up_waiting(self) -> list[HeldCommand]:
+        """Those that wait for their turn, which wait no more."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
 
     async def emptied(self, seconds: float) -> None:
         """Waits until nothing is in hand, but no longer than that."""
@@ -191,14 +215,26 @@ class Hand:
                     self.changed.clear()
                     await self.changed.wait()
 
+    @property
+    def free(self) -> int:
+        """How many more commands there is room for."""
+        return min(
+            self._concurrency - self._running - len(self._waiting), self._size - len(self._held)
+        )
+
+    @property
+    def has_much_room(self) -> bool:
+        """Whether no attempt runs, or nothing is in hand that could make more room."""
+        return not self._held or self.free >= self._concurrency
+
     def wanted(self) -> list[tuple[str, int, int]]:
         """How many commands to claim, as (type, version, limit): what is free, shared out evenly;
         the types take turns in being first, for when there is less than one for each."""
-        free = self._concurrency - len(self._held)
+        free = self.free
         self._turn += 1
         start = self._turn % len(self.types)
         order = self.types[start:] + self.types[:start]
-        spare = {t: self._type_concurrency[t] - self._running[t] for t in self._type_concurrency}
+        spare = {t: self._type_concurrency[t] - self._by_type[t] for t in self._type_concurrency}
         wanted = []
         for place, (type_, version) in enumerate(order):
             share = -(-free // (len(order) - place))

@@ -6,83 +6,98 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
+from outbox.definition.outcomes import InDoubt
 from outbox.engine.clock import clock
-from outbox.telemetry import Telemetry
 
 Why = Literal["timeout", "shutdown", "dropped"]
 """Why a handler was stopped; None when it ended by itself."""
-Ended = Callable[["Watched"], None]
 
 # How long a cancelled coroutine may take to end before it is left behind.
 _CANCEL_SECONDS = 1.0
-
 _NEVER = float("inf")
 
 
 class Watched:
-    """A running handler. Once ``ended`` was called with it, ``future`` is done, or left behind."""
+    """A running handler.
 
-    __slots__ = ("began", "cancellable", "deadline", "ended", "future", "why")
+    Args:
+        began: when, by ``clock()``.
+        timeout: seconds that it has.
+        left: called when it is left behind, with what is to be said of its attempt.
+    """
 
-    def __init__(
-        self,
-        future: asyncio.Future[Any],
-        began: float,
-        timeout: float,
-        ended: Ended,
-        is_async: bool,
-    ) -> None:
-        self.future = future
+    __slots__ = ("began", "deadline", "future", "has_begun", "left", "timeout", "why")
+
+    def __init__(self, began: float, timeout: float, left: Callable[[InDoubt], None]) -> None:
         self.began = began
+        self.timeout = timeout
         self.deadline = began + timeout
-        self.ended = ended
-        self.cancellable = is_async
+        self.left = left
         self.why: Why | None = None
+        self.future: asyncio.Future[Any] | None = None
+        self.has_begun = False
+
+    def interrupted(self) -> InDoubt:
+        """The outcome of an attempt whose handler was stopped, or cancelled by its own doing."""
+        if self.why is None:
+            return InDoubt(
+                {"type": "Cancelled", "message": "the handler was cancelled from within"}
+            )
+        if self.why == "timeout":
+            return InDoubt({"type": "Timeout", "message": f"no answer within {self.timeout:g} s"})
+        message = "the worker shut down during the attempt"
+        return InDoubt({"type": "WorkerShutdown", "message": message}, counted=False)
 
 
 class Watch:
     """The handlers that run in this worker. One timer serves them all: most end long before their
     time, and a timer for each would cost more than what is watched."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
-        self._running: dict[asyncio.Future[Any], Watched] = {}
+    def __init__(self) -> None:
+        self._running: set[Watched] = set()
+        self._left_behind: set[Watched] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = _NEVER
-        self.left_behind: set[asyncio.Future[Any]] = set()
 
-    def add(
-        self,
-        future: asyncio.Future[Any],
-        *,
-        began: float,
-        timeout: float,
-        ended: Ended,
-        is_async: bool,
-    ) -> Watched:
-        """Watches a handler that began at ``began`` and has ``timeout`` seconds. ``ended`` is
-        called once: when it is done, or when it is left behind, since a thread cannot be cancelled
-        and a coroutine may refuse to be."""
-        watched = self._running[future] = Watched(future, began, timeout, ended, is_async)
-        future.add_done_callback(self._done)
+    @property
+    def left_behind(self) -> int:
+        """How many handlers outlived their time and still run."""
+        return len(self._left_behind)
+
+    def add(self, watched: Watched) -> None:
+        """Watches a handler from now on."""
+        self._running.add(watched)
         if watched.deadline < self._alarm_at:
-            self._set_alarm(watched.deadline, began)
-        return watched
+            self._set_alarm(watched.deadline, watched.began)
+
+    def end(self, watched: Watched) -> bool:
+        """Watches it no more, since it has ended; False when it was left behind before that."""
+        if watched in self._running:
+            self._running.remove(watched)
+            return True
+        self._left_behind.discard(watched)
+        return False
 
     def stop(self, watched: Watched, why: Why) -> None:
-        """Ends a handler: cancels it, or leaves it behind."""
-        if watched.future not in self._running or watched.why is not None:
+        """Ends a handler: cancels a coroutine, which is left behind if it refuses; leaves a thread
+        behind, which cannot be cancelled."""
+        if watched not in self._running or watched.why is not None:
             return
         watched.why = why
-        if watched.cancellable:
-            watched.future.cancel()
-            watched.future.get_loop().call_later(_CANCEL_SECONDS, self._leave, watched)
+        task = watched.future
+        if isinstance(task, asyncio.Task):
+            task.cancel()
+            if watched.has_begun:
+                task.get_loop().call_later(_CANCEL_SECONDS, self._leave, watched)
+            else:  # its task never will, and tells nobody
+                self._running.remove(watched)
+                watched.left(watched.interrupted())
         else:
             self._leave(watched)
 
     def stop_all(self, why: Why) -> None:
         """Ends all handlers."""
-        for watched in list(self._running.values()):
+        for watched in list(self._running):
             self.stop(watched, why)
 
     def close(self) -> None:
@@ -90,23 +105,11 @@ class Watch:
         if self._alarm is not None:
             self._alarm.cancel()
 
-    def _done(self, future: asyncio.Future[Any]) -> None:
-        watched = self._running.pop(future, None)
-        if watched is None:
-            self.left_behind.discard(future)
-        else:
-            self._end(watched)
-
     def _leave(self, watched: Watched) -> None:
-        if self._running.pop(watched.future, None) is not None:
-            self.left_behind.add(watched.future)
-            self._end(watched)
-
-    def _end(self, watched: Watched) -> None:
-        try:
-            watched.ended(watched)
-        except Exception as error:  # noqa: BLE001 - in a callback of the loop nobody else would see it
-            self._telemetry.emit("internal_error", "error", error=repr(error), exc_info=error)
+        if watched in self._running:
+            self._running.remove(watched)
+            self._left_behind.add(watched)
+            watched.left(watched.interrupted())
 
     def _set_alarm(self, deadline: float, now: float) -> None:
         if self._alarm is not None:
@@ -119,7 +122,7 @@ class Watch:
         now = clock()
         self._alarm, self._alarm_at = None, _NEVER
         next_deadline = _NEVER
-        for watched in list(self._running.values()):
+        for watched in list(self._running):
             if watched.deadline <= now:
                 self.stop(watched, "timeout")
             elif watched.deadline < next_deadline:

@@ -122,7 +122,7 @@ class Functions:
             "%s::boolean[], %s::boolean[], %s::boolean[], %s::interval[], %s::interval[])",
         )
         self._recall = call(schema, "select * from {}.recall(%s, %s, %s::int[])")
-        self._lock_held = call(schema, "select * from {}.lock_held(%s, %s, %s::int[], %s)")
+        self._lock_held = call(schema, "select * from {}.lock_held(%s, %s, %s, %s)")
         self._release = call(schema, "select {}.release(%s, %s, %s::int[])")
         self._held = call(schema, "select * from {}.held(%s)")
         self._reap = call(schema, "select * from {}.reap()")
@@ -179,7 +179,7 @@ class Functions:
             (worker, [w[0] for w in wanted], [w[1] for w in wanted], [w[2] for w in wanted]),
             binary=True,
         )
-        return [Claimed._make(row) for row in await cursor.fetchall()]
+        return [Claimed(*row) for row in await cursor.fetchall()]
 
     async def advance(
         self, connection: Connection, worker: UUID, reports: Sequence[Report]
@@ -198,8 +198,9 @@ class Functions:
             ),
             binary=True,
         )
-        answers = {row[0]: Answer._make(row) for row in await cursor.fetchall()}
-        return [answers[report.command] for report in reports]
+        # By the numbers, since a UUID computes its hash in Python.
+        answers = {row[0].int: Answer(*row) for row in await cursor.fetchall()}
+        return [answers[report.command.int] for report in reports]
 
     async def recall(
         self, connection: Connection, worker: UUID, commands: Sequence[tuple[UUID, int]]
@@ -219,7 +220,14 @@ class Functions:
     ) -> set[UUID]:
         """Locks those of the commands that are still the worker's until the transaction's end."""
         cursor = await connection.execute(
-            self._lock_held, (worker, [c for c, _ in commands], [f for _, f in commands], patience)
+            self._lock_held,
+            (
+                worker,
+                UuidArray.of([c for c, _ in commands]),
+                IntegerArray.of([f for _, f in commands]),
+                patience,
+            ),
+            binary=True,
         )
         return {row[0] for row in await cursor.fetchall()}
 

@@ -39,9 +39,9 @@ _STEP = b"""
 with given as (select * from unnest($2::uuid[], $3::text[]) as g(id, result)),
 recorded as (
     insert into transition (saga_id, seq, ordinal, kind, step, attempt, outcome, from_status,
-        to_status, state, result, fence, worker, took, at)
-    select g.id, $4, $4, 'action', $5, 1, 'done', 'EXECUTING', 'EXECUTING', $6, g.result::jsonb,
-        $4, $1, '1 ms', now()
+        to_status, result, fence, worker, took, at)
+    select g.id, $4, $4, 'action', $5, 1, 'done', 'EXECUTING', 'EXECUTING', g.result::json,
+        $4, $1, 0.001, now()
     from given g)
 update outbox o
 set state = $6, seq = $4, fence = fence + 1, step = $7, ordinal = $4 + 1, moved_at = now(),
@@ -49,19 +49,19 @@ set state = $6, seq = $4, fence = fence + 1, step = $7, ordinal = $4 + 1, moved_
 from given g where o.id = g.id returning o.id, o.fence, o.step
 """
 
-# The entry is the step's result.
+# The entry's number is the step's result.
 _LEDGER_STEP = b"""
 with posted as (
     insert into entry (idempotency_key, saga_id, merchant, amount_minor, currency, direction)
     select 'payment/' || i.key || '/update_ledger', i.id, i.input ->> 'merchant',
         (i.input ->> 'amount')::bigint, i.input ->> 'currency', 'debit'
     from instance i where i.id = any($2)
-    returning id, idempotency_key, saga_id, merchant, amount_minor, currency, direction, reverses),
+    returning id, saga_id),
 recorded as (
     insert into transition (saga_id, seq, ordinal, kind, step, attempt, outcome, from_status,
-        to_status, state, result, fence, worker, took, at)
-    select p.saga_id, $3, $3, 'action', $4, 1, 'done', 'EXECUTING', 'EXECUTING', $5, to_jsonb(p),
-        $3, $1, '1 ms', now()
+        to_status, result, fence, worker, took, at)
+    select p.saga_id, $3, $3, 'action', $4, 1, 'done', 'EXECUTING', 'EXECUTING',
+        json_build_object('entry', p.id), $3, $1, 0.001, now()
     from posted p)
 update outbox o
 set state = $5, seq = $3, fence = fence + 1, step = $6, ordinal = $3 + 1, moved_at = now(),
@@ -73,13 +73,13 @@ _END = b"""
 with given as (select * from unnest($2::uuid[], $3::text[]) as g(id, result)),
 recorded as (
     insert into transition (saga_id, seq, ordinal, kind, step, attempt, outcome, from_status,
-        to_status, state, result, fence, worker, took, at)
+        to_status, result, fence, worker, took, at)
     select g.id, 4, 4, 'action', 'send_confirmation', 1, 'done', 'EXECUTING', 'COMPLETED',
-        'COMPLETED', g.result::jsonb, 4, $1, '1 ms', now()
+        g.result::json, 4, $1, 0.001, now()
     from given g),
 gone as (delete from outbox o where o.id = any($2))
 update instance i
-set status = 'COMPLETED', state = 'COMPLETED', ended_at = now(), output = g.result::jsonb
+set status = 'COMPLETED', state = 'COMPLETED', ended_at = now(), output = g.result::json
 from given g where i.id = g.id returning i.id
 """
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import psycopg
 from pydantic import BaseModel
 
-from outbox import App, AppContext, Command, Saga
+from outbox import App, AppContext, Command, Rejected, Saga
 from steps import ledger
-from steps.ledger import Entry
+from steps.ledger import Posted
 from steps.model import Payment
 
 LEDGER_SCHEMA = "ledger"
@@ -43,54 +43,73 @@ class Confirmation(BaseModel):
     message_id: str
 
 
-payment = Saga("payment", input=Payment)
+def make_payment(type_: str, *, bulk: bool) -> Saga[Payment]:
+    """The payment saga, its ledger step in the one form or the other."""
+    saga = Saga(type_, input=Payment)
+
+    @saga.step(state="PAYMENT_INTENT_CREATED", timeout=5)
+    async def create_intent(cmd: Command[Payment]) -> Intent:
+        """The provider's answer, without the provider."""
+        return Intent(
+            id=f"pi_{cmd.saga_id.hex[:24]}",
+            status="requires_confirmation",
+            amount=cmd.input.amount,
+            currency=cmd.input.currency,
+        )
+
+    @create_intent.compensation(timeout=5)
+    async def cancel_intent(cmd: Command[Payment]) -> None:
+        """Nothing is there to be canceled."""
+
+    @saga.step(state="PAYMENT_AUTHORIZED", timeout=5)
+    async def authorize(cmd: Command[Payment]) -> Intent:
+        """Reads the first step's result, as the real one does."""
+        return cmd.result(create_intent).model_copy(update={"status": "requires_capture"})
+
+    @authorize.compensation(timeout=5)
+    async def void_authorization(cmd: Command[Payment]) -> None:
+        """Nothing is there to be voided."""
+
+    if bulk:
+        _add_bulk_ledger(saga)
+    else:
+        _add_ledger(saga)
+
+    @saga.step(timeout=5)
+    async def send_confirmation(cmd: Command[Payment]) -> Confirmation:
+        """The mail's Message-ID, without the mail."""
+        return Confirmation(message_id=f"<{cmd.saga_id.hex}@payments.example>")
+
+    return saga
 
 
-@payment.step(state="PAYMENT_INTENT_CREATED", timeout=5)
-async def create_intent(cmd: Command[Payment]) -> Intent:
-    """The provider's answer, without the provider."""
-    return Intent(
-        id=f"pi_{cmd.saga_id.hex[:24]}",
-        status="requires_confirmation",
-        amount=cmd.input.amount,
-        currency=cmd.input.currency,
-    )
+def _add_ledger(saga: Saga[Payment]) -> None:
+    @saga.step(state="LEDGER_UPDATED", timeout=5, transactional=True, pivot=True)
+    async def update_ledger(cmd: Command[Payment], tx: psycopg.AsyncConnection[Any]) -> Posted:
+        """The real ledger, one call a saga."""
+        entry = await ledger.post_debit(
+            tx,
+            LEDGER_SCHEMA,
+            idempotency_key=cmd.idempotency_key,
+            saga_id=cmd.saga_id,
+            merchant=cmd.input.merchant,
+            amount_minor=cmd.input.amount,
+            currency=cmd.input.currency,
+        )
+        return Posted(entry=entry.id)
 
 
-@create_intent.compensation(timeout=5)
-async def cancel_intent(cmd: Command[Payment]) -> None:
-    """Nothing is there to be canceled."""
+def _add_bulk_ledger(saga: Saga[Payment]) -> None:
+    @saga.step(state="LEDGER_UPDATED", timeout=5, transactional=True, bulk=True, pivot=True)
+    async def update_ledger(
+        cmds: Sequence[Command[Payment]], tx: psycopg.AsyncConnection[Any]
+    ) -> list[Posted | Rejected]:
+        """The real ledger, one statement for many sagas."""
+        return await ledger.post_debits(tx, LEDGER_SCHEMA, cmds)
 
 
-@payment.step(state="PAYMENT_AUTHORIZED", timeout=5)
-async def authorize(cmd: Command[Payment]) -> Intent:
-    """Reads the first step's result, as the real one does."""
-    return cmd.result(create_intent).model_copy(update={"status": "requires_capture"})
-
-
-@authorize.compensation(timeout=5)
-async def void_authorization(cmd: Command[Payment]) -> None:
-    """Nothing is there to be voided."""
-
-
-@payment.step(state="LEDGER_UPDATED", timeout=5, transactional=True, pivot=True)
-async def update_ledger(cmd: Command[Payment], tx: psycopg.AsyncConnection[Any]) -> Entry:
-    """The real ledger, one call a saga."""
-    return await ledger.post_debit(
-        tx,
-        LEDGER_SCHEMA,
-        idempotency_key=cmd.idempotency_key,
-        saga_id=cmd.saga_id,
-        merchant=cmd.input.merchant,
-        amount_minor=cmd.input.amount,
-        currency=cmd.input.currency,
-    )
-
-
-@payment.step(timeout=5)
-async def send_confirmation(cmd: Command[Payment]) -> Confirmation:
-    """The mail's Message-ID, without the mail."""
-    return Confirmation(message_id=f"<{cmd.saga_id.hex}@payments.example>")
+payment = make_payment("payment", bulk=False)
+bulk_payment = make_payment("payment_in_bulk", bulk=True)
 
 
 class Nothing(BaseModel):
@@ -121,7 +140,10 @@ async def wait_to_be_cancelled(cmd: Command[Payment]) -> None:
     await asyncio.Event().wait()
 
 
-LEDGER_FORMS: dict[str, Saga[Payment]] = {"transactional": payment}
+LEDGER_FORMS: dict[str, Saga[Payment]] = {
+    "transactional": payment,
+    "bulk-transactional": bulk_payment,
+}
 """The saga in each form that its ledger step can have."""
 
 

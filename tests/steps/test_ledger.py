@@ -73,7 +73,7 @@ async def test_a_key_for_another_entry_is_an_error_and_no_rejection(
 async def test_a_saga_is_debited_once_whatever_the_key(connection: Connection, schema: str) -> None:
     saga_id = uuid.uuid4()
     await debit(connection, schema, saga_id)
-    with pytest.raises(psycopg.errors.UniqueViolation, match="one_debit_a_saga"):
+    with pytest.raises(psycopg.errors.UniqueViolation, match="one_debit_and_one_credit_a_saga"):
         await debit(connection, schema, saga_id, idempotency_key="another")
 
 
