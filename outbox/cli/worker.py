@@ -9,6 +9,7 @@ import sys
 from typing import Annotated
 
 import typer
+import uvloop
 
 from outbox.cli.shell import end_in_order_at_sigterm, friendly, load_apps, opened, settings_of
 from outbox.settings import Settings
@@ -60,7 +61,7 @@ def work(
             runs=[f"{t} version {v}" for app in found for t, v in app.sagas],
         )
         worker = Worker(found, settings, dsn, telemetry)
-        loop = asyncio.new_event_loop()
+        loop = uvloop.new_event_loop()
         code = 0
         try:
             loop.run_until_complete(_run(worker))

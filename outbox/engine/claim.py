@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from datetime import datetime
 
 from outbox.engine.clock import clock
 from outbox.engine.hand import Hand, HeldCommand, from_claim
@@ -51,6 +52,9 @@ class Claimer:
         self._begin = begin
         self._poll = poll
         self._claiming = asyncio.Lock()
+        # By (type, version): the latest due_at that was claimed of it.
+        self._floors: dict[tuple[str, int], datetime] = {}
+        self._floors_until = 0.0
 
     async def run(self) -> None:
         """Claims until cancelled."""
@@ -99,10 +103,14 @@ class Claimer:
         """Claims and begins; None when it is open whether anything was claimed."""
         worker = self._lease.worker
         began = clock()
+        if began >= self._floors_until:
+            self._floors.clear()
+            self._floors_until = began + self._poll
+        floors = [self._floors.get((type_, version)) for type_, version, _ in wanted]
 
         async def work(connection: Connection) -> list[Claimed]:
             with translated():
-                return await self._functions.claim(connection, worker, wanted)
+                return await self._functions.claim(connection, worker, wanted, floors)
 
         async with self._claiming:
             try:
@@ -114,11 +122,13 @@ class Claimer:
                 return []
             begin_before = began + self._lease.hold
             for row in claimed:
+                self._floors[row.type, row.version] = row.due_at  # they come in its order
                 self._begin(from_claim(row, self._hand.sagas[row.type, row.version], begin_before))
         return claimed
 
     async def _sleep(self) -> None:
         """Sleeps until something is due, or somebody wakes this worker; looks every poll."""
+        self._floors.clear()
         types = self._hand.types
         while not self._wake.event.is_set():
             worker = self._lease.worker

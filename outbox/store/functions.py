@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
@@ -34,6 +34,7 @@ class Claimed(NamedTuple):
     input: Any
     results: dict[str, Any] | None
     error: dict[str, Any] | None
+    due_at: datetime
 
 
 class Answer(NamedTuple):
@@ -115,7 +116,9 @@ class Functions:
         self._heartbeat = call(schema, "select * from {}.heartbeat(%s)")
         self._deregister = call(schema, "select {}.deregister_worker(%s)")
         self._doze = call(schema, "select {}.doze(%s, %s, %s::int[])")
-        self._claim = call(schema, "select * from {}.claim(%s, %s, %s::int[], %s::int[])")
+        self._claim = call(
+            schema, "select * from {}.claim(%s, %s, %s::int[], %s::int[], %s::timestamptz[])"
+        )
         self._advance = call(
             schema,
             "select * from {}.advance(%s, %s, %s, %s, %s, %s, %s::text[]::jsonb[], "
@@ -171,12 +174,18 @@ class Functions:
         return found
 
     async def claim(
-        self, connection: Connection, worker: UUID, wanted: Sequence[tuple[str, int, int]]
+        self,
+        connection: Connection,
+        worker: UUID,
+        wanted: Sequence[tuple[str, int, int]],
+        floors: Sequence[datetime | None],
     ) -> list[Claimed]:
-        """Claims due commands: up to a limit for each of (type, version, limit)."""
+        """Claims due commands: up to a limit for each of (type, version, limit), and none that was
+        due before the floor of its type."""
+        types, versions, limits = zip(*wanted, strict=True)
         cursor = await connection.execute(
             self._claim,
-            (worker, [w[0] for w in wanted], [w[1] for w in wanted], [w[2] for w in wanted]),
+            (worker, list(types), list(versions), list(limits), list(floors)),
             binary=True,
         )
         return [Claimed(*row) for row in await cursor.fetchall()]

@@ -1,12 +1,16 @@
 -- Claims due commands: up to p_limits[n] of (p_types[n], p_versions[n]), oldest due first, each type
 -- by a scan of its own over outbox_due. Returns what a worker needs to run them. The saga becomes
--- EXECUTING by its first claim. Results are read in a second statement, since a row locked here may be
+-- EXECUTING by its first claim. p_floors[n], where it is not null, is an instant before which nothing
+-- is looked for: while somebody holds an old snapshot, the index keeps an entry for every command that
+-- was ever claimed, and a scan from its start would walk them all. What becomes due below the floor is
+-- found by the next claim without one, which a worker makes at every poll. Results are read in a second statement, since a row locked here may be
 -- newer than the first statement's snapshot.
-create or replace function claim(p_worker uuid, p_types text[], p_versions integer[], p_limits integer[])
+create or replace function claim(
+    p_worker uuid, p_types text[], p_versions integer[], p_limits integer[], p_floors timestamptz[] default null)
 returns table (
     command uuid, fence integer, seq integer, type text, version integer, key text, kind text,
     step text, ordinal integer, attempt integer, revision integer, in_doubt boolean,
-    input jsonb, results json, error jsonb)
+    input jsonb, results json, error jsonb, due_at timestamptz)
 language plpgsql security definer set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off as $$
 #variable_conflict use_column
@@ -24,12 +28,13 @@ begin
     -- Materialized and without the steps: joined to them first, a type's scan would run once a step.
     with due as materialized (
         select d.*
-        from unnest(p_types, p_versions, p_limits) as w(type, version, most)
+        from unnest(p_types, p_versions, p_limits, p_floors) as w(type, version, most, floor)
         cross join lateral (
             select o.id, o.type, o.version, o.kind, o.step
             from outbox o
             where o.type = w.type and o.version = w.version
               and o.worker is null and o.status <> 'SUSPENDED' and o.due_at <= v_now
+              and o.due_at >= coalesce(w.floor, '-infinity')
             order by o.due_at
             limit w.most
             for no key update skip locked) as d
@@ -46,8 +51,8 @@ begin
     select coalesce(array_agg(t.id), '{}') into v_claimed from taken t;
 
     return query
-        select o.id, o.fence, o.seq, o.type, o.version, i.key, o.kind, o.step, o.ordinal,
-            o.attempt + 1, o.revision, o.doubt_until is not null, i.input, past.results, past.error
+        select o.id, o.fence, o.seq, o.type, o.version, i.key, o.kind::text, o.step, o.ordinal,
+            o.attempt + 1, o.revision, o.doubt_until is not null, i.input, past.results, past.error, o.due_at
         from outbox o
         join instance i on i.id = o.id
         left join lateral (

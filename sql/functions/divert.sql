@@ -170,10 +170,10 @@ begin
             order by t.seq desc limit 1) as why on true
         where i.id = a.id and a.to_status = 'FAILED'
     )
-    select a.id, 'applied', a.to_status, k.fence, a.seq + 1, k.kind, k.step, k.ordinal, k.attempt, k.revision,
+    select a.id, 'applied', a.to_status::text, k.fence, a.seq + 1, k.kind, k.step, k.ordinal, k.attempt, k.revision,
         false
     from aligned a
     left join lateral (
-        select a.fence + 1 as fence, a.new_kind as kind, a.new_step as step, a.new_ordinal as ordinal,
+        select a.fence + 1 as fence, a.new_kind::text as kind, a.new_step as step, a.new_ordinal as ordinal,
             a.new_attempt + 1 as attempt, a.new_revision as revision) as k on a.kept;
 end $$;

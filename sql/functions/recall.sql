@@ -14,7 +14,7 @@ begin
     return query
         select g.command,
             case when t.seq is not null then 'replayed' when mine.id is not null then 'open' else 'fenced' end,
-            coalesce(t.to_status, o.status, i.status), o.fence, coalesce(t.seq, o.seq), o.kind, o.step, o.ordinal,
+            coalesce(t.to_status::text, o.status::text, i.status), o.fence, coalesce(t.seq, o.seq), o.kind::text, o.step, o.ordinal,
             o.attempt + 1, o.revision, o.doubt_until is not null
         from unnest(p_commands, p_fences) as g(command, fence)
         left join transition t on t.saga_id = g.command and t.fence = g.fence and t.worker = p_worker

@@ -63,11 +63,22 @@ def test_a_claim_says_all_that_a_worker_needs(engine: Engine) -> None:
         input={"number": 4},
         results={"reserve": {"id": 1}, "inspect": None},
         error={"type": "Boom", "message": "it broke"},
+        due_at=before.due_at,
     )
     row, now = engine.row(saga), engine.now()
     assert row.worker == other.id
     assert timedelta(seconds=34) < row.deadline - now <= timedelta(seconds=35), "hold + timeout"
     assert (row.seq, row.moved_at) == (before.seq, before.moved_at), "a claim is no transition"
+
+
+def test_a_floor_hides_what_was_due_before_it_from_one_claim_only(engine: Engine) -> None:
+    early = engine.start()
+    engine.pass_time(1)
+    late = engine.start()
+    worker, floor = engine.worker(), engine.row(late).due_at
+    claim = "select command from claim(%s, '{order}', '{1}', '{9}', %s)"
+    assert [row.command for row in engine.rows(claim, worker.id, [floor])] == [late]
+    assert [row.command for row in engine.rows(claim, worker.id, [None])] == [early]
 
 
 def test_what_is_locked_elsewhere_is_skipped(engine: Engine) -> None:
