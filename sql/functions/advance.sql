@@ -23,7 +23,8 @@ returns table (
     command uuid, verdict text, status text, fence integer, seq integer, kind text, step text,
     ordinal integer, attempt integer, revision integer, in_doubt boolean)
 language plpgsql security definer set search_path from current
-set plan_cache_mode to force_generic_plan set enable_seqscan to off as $$
+set plan_cache_mode to force_generic_plan set enable_seqscan to off
+set enable_hashjoin to off set enable_mergejoin to off as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := clock();
@@ -35,19 +36,23 @@ begin
 
     -- Nothing is locked beforehand: under one fence a row changes in its abort flag only, so the
     -- update and the delete look at the fence and at the flag once more, in the row as it is by then.
-    -- In id order, the one order in which outbox rows are locked.
+    -- In id order, the one order in which outbox rows are locked. The laterals and the joins by ctid
+    -- leave the planner one way to the rows, whatever it believes of the tables' sizes.
     return query
     with held as materialized (
-        select o.id, o.fence, o.seq, o.ordinal, o.attempt, g.result, g.took,
+        select o.ctid as place, o.id, o.fence, o.seq, o.ordinal, o.attempt, g.result, g.took,
             s.name as step, s.state, s.next, s.next_timeout
         from (
             select * from unnest(p_commands, p_fences, p_outcomes, p_results, p_took)
                 as u(command, fence, outcome, result, took)
             where u.outcome = 'done'
             order by u.command) as g
-        join outbox o on o.id = g.command and o.fence = g.fence and o.worker = p_worker
+        cross join lateral (
+            select o.ctid, o.id, o.fence, o.worker, o.seq, o.ordinal, o.attempt, o.kind, o.abort, o.type,
+                o.version, o.step
+            from outbox o where o.id = g.command offset 0) as o
         join definition_step s on s.type = o.type and s.version = o.version and s.name = o.step
-        where o.kind = 'action' and not o.abort
+        where o.fence = g.fence and o.worker = p_worker and o.kind = 'action' and not o.abort
     ),
     moved as (
         update outbox o
@@ -55,20 +60,22 @@ begin
             deaths = 0, revision = 0, doubt_until = null, moved_at = v_now,
             deadline = v_now + v_hold + h.next_timeout, step = h.next, state = h.state
         from held h
-        where o.id = h.id and o.fence = h.fence and o.worker = p_worker and not o.abort
+        where o.ctid = h.place and o.fence = h.fence and o.worker = p_worker and not o.abort
           and h.next is not null
         returning h.*
     ),
     ended as (
         delete from outbox o using held h
-        where o.id = h.id and o.fence = h.fence and o.worker = p_worker and not o.abort
+        where o.ctid = h.place and o.fence = h.fence and o.worker = p_worker and not o.abort
           and h.next is null
         returning h.*
     ),
     closed as (
         update instance i
         set status = 'COMPLETED', state = 'COMPLETED', ended_at = v_now, output = e.result
-        from ended e where i.id = e.id
+        from ended e
+        cross join lateral (select n.ctid from instance n where n.id = e.id offset 0) as n
+        where i.ctid = n.ctid
     ),
     applied as (
         select m.*, 'EXECUTING' as to_status from moved m
@@ -107,5 +114,13 @@ begin
                 select from unnest(p_commands, p_fences) as g(command, fence)
                 join transition t on t.saga_id = g.command and t.fence = g.fence
                 where g.command = r.command and t.worker = p_worker and t.at = v_now);
+        if exists (
+            select from unnest(p_commands, p_fences) as g(command, fence)
+            cross join lateral (select o.fence, o.worker from outbox o where o.id = g.command offset 0) as o
+            where o.fence = g.fence and o.worker = p_worker)
+        then
+            raise exception 'a command changed under its fence, which nothing does; tell its outcome again'
+                using errcode = 'serialization_failure';
+        end if;
     end if;
 end $$;

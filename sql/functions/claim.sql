@@ -12,7 +12,8 @@ returns table (
     step text, ordinal integer, attempt integer, revision integer, in_doubt boolean,
     input jsonb, results json, error jsonb, due_at timestamptz)
 language plpgsql security definer set search_path from current
-set plan_cache_mode to force_generic_plan set enable_seqscan to off as $$
+set plan_cache_mode to force_generic_plan set enable_seqscan to off
+set enable_hashjoin to off set enable_mergejoin to off as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := clock();
@@ -30,7 +31,7 @@ begin
         select d.*
         from unnest(p_types, p_versions, p_limits, p_floors) as w(type, version, most, floor)
         cross join lateral (
-            select o.id, o.type, o.version, o.kind, o.step
+            select o.ctid as place, o.type, o.version, o.kind, o.step
             from outbox o
             where o.type = w.type and o.version = w.version
               and o.worker is null and o.status <> 'SUSPENDED' and o.due_at <= v_now
@@ -45,7 +46,7 @@ begin
             status = case o.status when 'CREATED' then 'EXECUTING' else o.status end
         from due d
         join definition_step s on s.type = d.type and s.version = d.version and s.name = d.step
-        where o.id = d.id
+        where o.ctid = d.place
         returning o.id
     )
     select coalesce(array_agg(t.id), '{}') into v_claimed from taken t;
@@ -54,7 +55,7 @@ begin
         select o.id, o.fence, o.seq, o.type, o.version, i.key, o.kind::text, o.step, o.ordinal,
             o.attempt + 1, o.revision, o.doubt_until is not null, i.input, past.results, past.error, o.due_at
         from outbox o
-        join instance i on i.id = o.id
+        cross join lateral (select n.key, n.input from instance n where n.id = o.id offset 0) as i
         left join lateral (
             select json_object_agg(t.step, t.result) filter (where t.kind = 'action' and t.outcome = 'done')
                        as results,

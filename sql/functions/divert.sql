@@ -9,16 +9,20 @@ returns table (
     command uuid, verdict text, status text, fence integer, seq integer, kind text, step text,
     ordinal integer, attempt integer, revision integer, in_doubt boolean)
 language plpgsql set search_path from current
-set plan_cache_mode to force_generic_plan set enable_seqscan to off as $$
+set plan_cache_mode to force_generic_plan set enable_seqscan to off
+set enable_hashjoin to off set enable_mergejoin to off as $$
 #variable_conflict use_column
 declare
     v_setting setting;
+    v_left uuid[];
 begin
     select * into strict v_setting from setting;
+    v_left := array(
+        select g.command from unnest(p_commands, p_fences) as g(command, fence)
+        cross join lateral (select o.fence, o.worker from outbox o where o.id = g.command offset 0) as o
+        where o.fence = g.fence and o.worker = p_worker);
     -- In id order; then decide in a statement that sees the rows as they are locked.
-    perform 1 from unnest(p_commands, p_fences) as g(command, fence)
-        join outbox o on o.id = g.command and o.fence = g.fence and o.worker = p_worker
-        order by o.id for no key update of o;
+    perform 1 from outbox where id = any (v_left) order by id for no key update;
 
     return query
     with given as (
@@ -35,8 +39,9 @@ begin
             case o.kind when 'action' then s.backoff_cap else s.undo_backoff_cap end as backoff_cap,
             s.undo, s.after_pivot, s.pivot, coalesce(g.give_up, false) as give_up, g.doubt_for
         from given g
-        join outbox o on o.id = g.command and o.fence = g.fence and o.worker = p_worker
+        cross join lateral (select o.ctid as place, o.* from outbox o where o.id = g.command offset 0) as o
         join definition_step s on s.type = o.type and s.version = o.version and s.name = o.step
+        where o.fence = g.fence and o.worker = p_worker and (o.kind <> 'action' or g.outcome <> 'done' or o.abort)
     ),
     -- doubt: until when an effect of this command may still land; null: there is none, or it is known.
     -- A transactional attempt leaves none, it was rolled back.
@@ -138,7 +143,7 @@ begin
         from aligned a
     ),
     ended as (
-        delete from outbox o using aligned a where o.id = a.id and a.to_status = 'FAILED'
+        delete from outbox o using aligned a where o.ctid = a.place and a.to_status = 'FAILED'
     ),
     stepped as (
         update outbox o
@@ -156,7 +161,7 @@ begin
             deadline = case when a.kept then p_now + v_setting.hold + s.undo_timeout end
         from aligned a
         join definition_step s on s.type = a.type and s.version = a.version and s.name = a.new_step
-        where o.id = a.id and a.to_status <> 'FAILED'
+        where o.ctid = a.place and a.to_status <> 'FAILED'
     ),
     closed as (
         update instance i
@@ -168,7 +173,8 @@ begin
             where t.saga_id = a.id and (a.kind = 'compensation' or a.outcome = 'done')
               and t.kind <> 'compensation' and t.error is not null
             order by t.seq desc limit 1) as why on true
-        where i.id = a.id and a.to_status = 'FAILED'
+        cross join lateral (select n.ctid from instance n where n.id = a.id offset 0) as n
+        where i.ctid = n.ctid and a.to_status = 'FAILED'
     )
     select a.id, 'applied', a.to_status::text, k.fence, a.seq + 1, k.kind, k.step, k.ordinal, k.attempt, k.revision,
         false

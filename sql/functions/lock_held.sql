@@ -3,7 +3,8 @@
 -- locks for long: the server ends a transaction whose client went silent for p_patience.
 create or replace function lock_held(p_worker uuid, p_commands uuid[], p_fences integer[], p_patience interval)
 returns table (command uuid) language plpgsql security definer set search_path from current
-set plan_cache_mode to force_generic_plan set enable_seqscan to off as $$
+set plan_cache_mode to force_generic_plan set enable_seqscan to off
+set enable_hashjoin to off set enable_mergejoin to off as $$
 #variable_conflict use_column
 begin
     perform set_config('idle_in_transaction_session_timeout',
@@ -11,6 +12,7 @@ begin
     perform 1 from outbox where id = any (p_commands) order by id for no key update;
     return query
         select o.id from unnest(p_commands, p_fences) as g(command, fence)
-        join outbox o on o.id = g.command and o.fence = g.fence and o.worker = p_worker
-        order by o.id;
+        cross join lateral (
+            select o.id, o.fence, o.worker from outbox o where o.id = g.command offset 0) as o
+        where o.fence = g.fence and o.worker = p_worker;
 end $$;

@@ -7,7 +7,8 @@ returns table (
     command uuid, verdict text, status text, fence integer, seq integer, kind text, step text,
     ordinal integer, attempt integer, revision integer, in_doubt boolean)
 language plpgsql security definer set search_path from current
-set plan_cache_mode to force_generic_plan set enable_seqscan to off as $$
+set plan_cache_mode to force_generic_plan set enable_seqscan to off
+set enable_hashjoin to off set enable_mergejoin to off as $$
 #variable_conflict use_column
 begin
     perform 1 from outbox where id = any (p_commands) order by id for no key update;
@@ -17,9 +18,13 @@ begin
             coalesce(t.to_status::text, o.status::text, i.status), o.fence, coalesce(t.seq, o.seq), o.kind::text, o.step, o.ordinal,
             o.attempt + 1, o.revision, o.doubt_until is not null
         from unnest(p_commands, p_fences) as g(command, fence)
-        left join transition t on t.saga_id = g.command and t.fence = g.fence and t.worker = p_worker
-        left join instance i on i.id = g.command
-        left join outbox mine on mine.id = g.command and mine.fence = g.fence and mine.worker = p_worker
-        left join outbox o on o.id = g.command and o.worker = p_worker
-            and o.fence = g.fence + (t.seq is not null)::integer;
+        left join lateral (
+            select * from transition t
+            where t.saga_id = g.command and t.fence = g.fence and t.worker = p_worker offset 0) as t on true
+        left join lateral (select * from instance i where i.id = g.command offset 0) as i on true
+        left join lateral (select * from outbox o where o.id = g.command offset 0) as now on true
+        left join lateral (select now.id where now.fence = g.fence and now.worker = p_worker) as mine on true
+        left join lateral (
+            select now.* where now.worker = p_worker
+              and now.fence = g.fence + (t.seq is not null)::integer) as o on true;
 end $$;

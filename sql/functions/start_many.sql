@@ -5,7 +5,8 @@ create or replace function start_many(
     p_version integer default null, p_due_at timestamptz default null)
 returns table (id uuid, key text, created boolean)
 language plpgsql security definer set search_path from current
-set plan_cache_mode to force_generic_plan set enable_seqscan to off as $$
+set plan_cache_mode to force_generic_plan set enable_seqscan to off
+set enable_hashjoin to off set enable_mergejoin to off as $$
 #variable_conflict use_column
 declare
     v_definition definition;
@@ -83,7 +84,8 @@ begin
         -- the key was purged just now, so that the key is free after all.
         select g.key, n.id is null as is_free into v_bad
         from unnest(v_keys, p_inputs) as g(key, input)
-        left join instance n on n.type = p_type and n.key = g.key
+        left join lateral (
+            select n.id, n.input from instance n where n.type = p_type and n.key = g.key offset 0) as n on true
         where n.id is null or n.input <> g.input
         order by n.id is null limit 1;
         exit when not found or not v_bad.is_free;
@@ -99,7 +101,8 @@ begin
     return query
         select n.id, n.key, n.id = g.id
         from unnest(v_ids, v_keys) with ordinality as g(id, key, place)
-        join instance n on n.type = p_type and n.key = g.key
+        cross join lateral (
+            select n.id, n.key from instance n where n.type = p_type and n.key = g.key offset 0) as n
         order by g.place;
 end $$;
 comment on function start_many is 'Starts many sagas of one type in the caller''s transaction; idempotent per (type, key).';

@@ -1,5 +1,5 @@
 create view manual_intervention as
-select o.id as saga_id, o.type, o.version, i.key, o.state, o.step, o.kind, o.reason, last.error,
+select o.id as saga_id, o.type, o.version, i.key, o.state, o.step, o.kind::text as kind, o.reason, last.error,
     o.attempt as attempts, o.seq, o.moved_at as since, clock() - o.moved_at as waiting,
     o.doubt_until is not null as in_doubt, i.input
 from outbox o

@@ -1,5 +1,6 @@
 create view pending as
-select o.id as saga_id, o.type, o.version, i.key, o.status, o.step, o.kind, o.attempt + 1 as attempt,
+select o.id as saga_id, o.type, o.version, i.key, o.status::text as status,
+    o.step, o.kind::text as kind, o.attempt + 1 as attempt,
     case when o.worker is not null then 'claimed' when o.due_at > clock() then 'delayed' else 'due' end as standing,
     o.due_at, o.worker, w.host, w.pid, o.deadline, o.moved_at, o.fence
 from outbox o

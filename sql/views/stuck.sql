@@ -1,5 +1,6 @@
 create view stuck as
-select o.id as saga_id, o.type, o.version, i.key, o.status, o.state, o.step, o.kind, o.attempt as attempts, o.seq,
+select o.id as saga_id, o.type, o.version, i.key, o.status::text as status, o.state,
+    o.step, o.kind::text as kind, o.attempt as attempts, o.seq,
     clock() - greatest(o.moved_at, o.due_at) as stuck_for,
     case when o.worker is not null then format('held by worker %s (%s pid %s) until %s', o.worker,
             coalesce(w.host, 'gone'), w.pid, o.deadline)

@@ -60,7 +60,7 @@ async def entries(bench: Bench) -> list[tuple[str, int]]:
 async def outcomes(bench: Bench) -> dict[str, list[str]]:
     """The outcomes of each saga's step, by its text."""
     found = await bench.rows(
-        "select i.input ->> 'text', array_agg(t.outcome order by t.seq) from transition t "
+        "select i.input ->> 'text', array_agg(t.outcome::text order by t.seq) from transition t "
         "join instance i on i.id = t.saga_id group by 1"
     )
     return dict(found)

@@ -132,7 +132,7 @@ def test_history_takes_no_illegal_transition(engine: Engine) -> None:
         else:
             with pytest.raises(
                 psycopg.errors.CheckViolation,
-                match="transition_is_legal|status_can_be_reached|status_is_live",
+                match=r"transition_is_legal|status_can_be_reached|status_is_live",
             ):
                 engine.execute(insert, saga, *pair)
 

@@ -1,0 +1,117 @@
+"""The hot statements go to the rows that they are about, whatever the planner believed of the
+tables when it made their plans, and however many rows wait beside them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.sql.engine import Engine, Worker, report
+
+BATCH = 20
+WAITING = 20_000
+PAGES_A_COMMAND = 60
+"""What a statement may look at for each of its commands; a scan would look at hundreds."""
+LARGE = {"outbox", "instance", "transition"}
+
+
+@pytest.fixture
+def connection(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
+    """A connection that tells what its statements looked at."""
+    with engine.schema.connect() as opened:
+        opened.execute("load 'auto_explain'")
+        for name, value in (
+            ("log_min_duration", "0"), ("log_nested_statements", "on"), ("log_analyze", "on"),
+            ("log_buffers", "on"), ("log_timing", "off"), ("log_format", "json"),
+            ("log_level", "notice"),
+        ):  # fmt: skip
+            opened.execute("select set_config(%s, %s, false)", (f"auto_explain.{name}", value))
+        yield opened
+
+
+class Looks:
+    """The plans of the statements that ran, and the pages that they looked at."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.plans: list[dict[str, Any]] = []
+        connection.add_notice_handler(self._note)
+
+    def _note(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        _, _, plan = (diagnostic.message_primary or "").partition("plan:\n")
+        if plan:
+            self.plans.append(json.loads(plan))
+
+    def take(self) -> tuple[int, list[str]]:
+        """The pages, and what was scanned without an index, since the last time."""
+        plans, self.plans = self.plans, []
+        assert plans, "the statements were explained"
+        pages = max(p["Plan"]["Shared Hit Blocks"] + p["Plan"]["Shared Read Blocks"] for p in plans)
+        scanned = [name for plan in plans for name in _scans(plan["Plan"])]
+        return pages, scanned
+
+
+def _scans(node: dict[str, Any]) -> Iterator[str]:
+    if node["Node Type"] == "Seq Scan" and node["Relation Name"] in LARGE:
+        yield node["Relation Name"]
+    for child in node.get("Plans", []):
+        yield from _scans(child)
+
+
+def start(engine: Engine, connection: psycopg.Connection[Any], count: int, prefix: str) -> None:
+    keys = [f"{prefix}-{n}" for n in range(count)]
+    connection.execute(
+        "select count(*) from start_many('order', array_fill('{}'::jsonb, array[%s]), %s)",
+        (count, keys),
+    )
+
+
+@pytest.mark.parametrize("beforehand", ["never analyzed", "analyzed when empty"])
+def test_hot_statements_look_at_their_rows_only(
+    engine: Engine, connection: psycopg.Connection[Any], beforehand: str
+) -> None:
+    engine.execute("alter table outbox set (autovacuum_enabled = off)")
+    engine.execute("alter table instance set (autovacuum_enabled = off)")
+    engine.execute("alter table transition set (autovacuum_enabled = off)")
+    if beforehand == "analyzed when empty":
+        engine.execute("vacuum (analyze) outbox, instance, transition")
+    looks, worker = Looks(connection), engine.worker()
+
+    def pass_once(prefix: str) -> dict[str, tuple[int, list[str]]]:
+        """Every hot statement once, on the connection that keeps their plans."""
+        found = {}
+        start(engine, connection, BATCH, prefix)
+        found["start_many"] = looks.take()
+        held: list[Any] = worker.claim(BATCH, connection)
+        found["claim"] = looks.take()
+        commands = [[h.command for h in held], [h.fence for h in held]]
+        connection.execute(
+            "select * from lock_held(%s, %s, %s::int[], '1 minute')", (worker.id, *commands)
+        )
+        found["lock_held"] = looks.take()
+        held = advance(worker, held[:-4], "done")
+        found["advance"] = looks.take()
+        advance(worker, held[:4], "retry")
+        found["divert"] = looks.take()
+        connection.execute(
+            "select * from recall(%s, %s, %s::int[])",
+            (worker.id, [h.command for h in held], [h.fence for h in held]),
+        )
+        found["recall"] = looks.take()
+        connection.execute(
+            "select release(%s, %s, %s::int[])",
+            (worker.id, [h.command for h in held], [h.fence for h in held]),
+        )
+        found["release"] = looks.take()
+        return found
+
+    def advance(worker: Worker, held: list[Any], outcome: str) -> list[Any]:
+        return worker.advance(*(report(h, outcome) for h in held), connection=connection)
+
+    pass_once("before")  # the plans are made now
+    with engine.schema.connect() as other:
+        start(engine, other, WAITING, "waiting")
+    for name, (pages, scanned) in pass_once("after").items():
+        assert scanned == [], f"{name} scanned a table"
+        assert pages < PAGES_A_COMMAND * BATCH, f"{name} looked at {pages} pages"
