@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -61,6 +62,7 @@ def work(
             runs=[f"{t} version {v}" for app in found for t, v in app.sagas],
         )
         worker = Worker(found, settings, dsn, telemetry)
+        _collect_less()
         loop = uvloop.new_event_loop()
         code = 0
         try:
@@ -72,6 +74,15 @@ def work(
         sys.stderr.flush()
         os._exit(code or 1)
     loop.close()
+
+
+def _collect_less() -> None:
+    """Lets the garbage collector leave alone what is there for good, and look at the rest less
+    often: an attempt leaves no cycles behind, yet by default the collector would walk through all
+    that is in hand again and again, for a third of a busy worker's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 async def _run(worker: Worker) -> None:

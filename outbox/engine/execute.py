@@ -25,9 +25,6 @@ from outbox.telemetry import Telemetry
 Then = Callable[[HeldCommand, Attempt | None], None]
 """Called with what an attempt came to; None: it was not begun, and is to be given back."""
 
-Ended = Callable[[Outcome | None, Any], None]
-"""Called with why a handler's call has no result, or with None and the result."""
-
 
 class HandlerExitedError(Exception):
     """A handler called ``sys.exit``, which is not to end the worker."""
@@ -159,21 +156,21 @@ class Executor:
             then(held, attempt)
             return
 
-        def ended(failure: Outcome | None, value: Any) -> None:
+        def ended(watched: Watched, failure: Outcome | None, value: Any) -> None:
+            if watched.is_left_behind and watched.future is not None and not runnable.is_async:
+                self.threads.leave_behind(watched.future)
             outcome = failure or keep(runnable, value, self._lease)
             then(held, _to_attempt(held, watched, outcome))
 
-        watched = Watched(began, runnable.timeout, lambda failure: ended(failure, None))
+        watched = Watched(began, runnable.timeout, ended)
         self._watch.add(watched)
         if runnable.is_async:
-            run = self._run(watched, [held], ended, command)
+            run = self._run(watched, (held,), command)
             watched.future = asyncio.Task(run, loop=self._loop)
         else:
-            self._run_in_thread(watched, held, ended, command)
+            self._run_in_thread(watched, held, command)
 
-    async def _run(
-        self, watched: Watched, group: Sequence[HeldCommand], ended: Ended, *arguments: Any
-    ) -> None:
+    async def _run(self, watched: Watched, group: Sequence[HeldCommand], *arguments: Any) -> None:
         """Calls an async handler, and says what it came to."""
         failure: Outcome | None = None
         value = None
@@ -191,13 +188,11 @@ class Executor:
             else:
                 failure = from_exception(_contained(error), runnable.retry)
         if self._watch.end(watched):
-            self._say(ended, failure, value)
+            self._say(watched, failure, value)
         else:
             self._refuse_late(group, failure)
 
-    def _run_in_thread(
-        self, watched: Watched, held: HeldCommand, ended: Ended, command: Any
-    ) -> None:
+    def _run_in_thread(self, watched: Watched, held: HeldCommand, command: Any) -> None:
         """Calls a plain handler in the thread reserved for it, and says what it came to."""
         handler, retry = held.runnable.handler, held.runnable.retry
 
@@ -212,17 +207,12 @@ class Executor:
             failure = None if error is None else from_exception(error, retry)
             if self._watch.end(watched):
                 value = None if failure is not None else future.result()
-                self._say(ended, failure, value)
+                self._say(watched, failure, value)
             else:
                 self._refuse_late([held], failure)
 
-        def left(failure: Outcome) -> None:
-            self.threads.leave_behind(future)
-            ended(failure, None)
-
-        watched.left = left
-        future = self.threads.run(call, command)
-        future.add_done_callback(done)
+        watched.future = self.threads.run(call, command)
+        watched.future.add_done_callback(done)
 
     async def _run_in(
         self, tx: Connection, group: Sequence[HeldCommand], argument: Any
@@ -230,20 +220,14 @@ class Executor:
         """Runs a transactional handler to its end; when it is cancelled itself, it ends the handler
         first. Closes the connection of a handler that is left behind."""
         waiting: asyncio.Future[tuple[Outcome | None, Any]] = self._loop.create_future()
-        left = False
 
-        def ended(failure: Outcome | None, value: Any) -> None:
+        def ended(_: Watched, failure: Outcome | None, value: Any) -> None:
             if not waiting.done():
                 waiting.set_result((failure, value))
 
-        def leave(failure: Outcome) -> None:
-            nonlocal left
-            left = True
-            ended(failure, None)
-
-        watched = Watched(clock(), group[0].runnable.timeout, leave)
+        watched = Watched(clock(), group[0].runnable.timeout, ended)
         self._watch.add(watched)
-        run = self._run(watched, group, ended, argument, tx)
+        run = self._run(watched, group, argument, tx)
         watched.future = asyncio.Task(run, loop=self._loop)
         try:
             failure, value = await waiting
@@ -252,16 +236,16 @@ class Executor:
             if not watched.future.done():
                 self._watch.stop(watched, "dropped")
                 await waiting
-            if left:
+            if watched.is_left_behind:
                 await tx.close()
             raise
-        if left:
+        if watched.is_left_behind:
             await tx.close()
         return watched, failure, value
 
-    def _say(self, ended: Ended, failure: Outcome | None, value: Any) -> None:
+    def _say(self, watched: Watched, failure: Outcome | None, value: Any) -> None:
         try:
-            ended(failure, value)
+            watched.ended(watched, failure, value)
         except Exception as error:  # noqa: BLE001 - nobody waits for this task, nobody would see it
             self._telemetry.emit("internal_error", "error", error=repr(error), exc_info=error)
 

@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
-from outbox.definition.outcomes import InDoubt
+from outbox.definition.outcomes import InDoubt, Outcome
 from outbox.engine.clock import clock
 
 Why = Literal["timeout", "shutdown", "dropped"]
 """Why a handler was stopped; None when it ended by itself."""
+
+Ended = Callable[["Watched", Outcome | None, Any], None]
+"""Called with why a handler's call has no result, or with None and the result. It does not hold on
+to the watched one, which would be a cycle for the garbage collector at every attempt."""
 
 # How long a cancelled coroutine may take to end before it is left behind.
 _CANCEL_SECONDS = 1.0
@@ -23,19 +27,22 @@ class Watched:
     Args:
         began: when, by ``clock()``.
         timeout: seconds that it has.
-        left: called when it is left behind, with what is to be said of its attempt.
+        ended: called once, when it has ended or is left behind.
     """
 
-    __slots__ = ("began", "deadline", "future", "has_begun", "left", "timeout", "why")
+    __slots__ = (
+        "began", "deadline", "ended", "future", "has_begun", "is_left_behind", "timeout", "why",
+    )  # fmt: skip
 
-    def __init__(self, began: float, timeout: float, left: Callable[[InDoubt], None]) -> None:
+    def __init__(self, began: float, timeout: float, ended: Ended) -> None:
         self.began = began
         self.timeout = timeout
         self.deadline = began + timeout
-        self.left = left
+        self.ended = ended
         self.why: Why | None = None
         self.future: asyncio.Future[Any] | None = None
         self.has_begun = False
+        self.is_left_behind = False
 
     def interrupted(self) -> InDoubt:
         """The outcome of an attempt whose handler was stopped, or cancelled by its own doing."""
@@ -91,7 +98,7 @@ class Watch:
                 task.get_loop().call_later(_CANCEL_SECONDS, self._leave, watched)
             else:  # its task never will, and tells nobody
                 self._running.remove(watched)
-                watched.left(watched.interrupted())
+                watched.ended(watched, watched.interrupted(), None)
         else:
             self._leave(watched)
 
@@ -109,7 +116,8 @@ class Watch:
         if watched in self._running:
             self._running.remove(watched)
             self._left_behind.add(watched)
-            watched.left(watched.interrupted())
+            watched.is_left_behind = True
+            watched.ended(watched, watched.interrupted(), None)
 
     def _set_alarm(self, deadline: float, now: float) -> None:
         if self._alarm is not None:
