@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 from uuid import UUID
 
+import orjson
 import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
 from outbox import Command, Rejected
@@ -93,9 +96,7 @@ async def post_debit(
         Rejected: the merchant's account is closed.
         psycopg.DatabaseError: the key stands for another entry, or the saga has another debit.
     """
-    statement = sql.SQL("SELECT * FROM {}(%s, %s, %s, %s, %s)").format(
-        sql.Identifier(schema, "post_debit")
-    )
+    statement = _call("SELECT * FROM {}(%s, %s, %s, %s, %s)", schema, "post_debit")
     async with tx.cursor(row_factory=class_row(Entry)) as cursor:
         try:
             await cursor.execute(
@@ -129,19 +130,18 @@ async def post_debits(
     Raises:
         psycopg.DatabaseError: a key stands for another entry, or a saga has another debit.
     """
-    statement = sql.SQL(
-        "SELECT * FROM {}(%s::text[], %s::uuid[], %s::text[], %s::bigint[], %s::text[])"
-    ).format(sql.Identifier(schema, "post_debits"))
-    cursor = await tx.execute(
-        statement,
-        [
-            [cmd.idempotency_key for cmd in commands],
-            [cmd.saga_id for cmd in commands],
-            [cmd.input.merchant for cmd in commands],
-            [cmd.input.amount for cmd in commands],
-            [cmd.input.currency for cmd in commands],
-        ],
-    )
+    statement = _call("SELECT * FROM {}(%s)", schema, "post_debits")
+    debits = [
+        {
+            "idempotency_key": cmd.idempotency_key,
+            "saga_id": cmd.saga_id,
+            "merchant": cmd.input.merchant,
+            "amount_minor": cmd.input.amount,
+            "currency": cmd.input.currency,
+        }
+        for cmd in commands
+    ]
+    cursor = await tx.execute(statement, [Jsonb(debits, orjson.dumps)], binary=True)
     return [
         Posted(entry=entry) if refusal is None else Rejected(refusal, code="merchant_closed")
         for entry, refusal in await cursor.fetchall()
@@ -165,7 +165,7 @@ async def post_reversal(
     Raises:
         psycopg.DatabaseError: the key stands for another entry.
     """
-    statement = sql.SQL("SELECT * FROM {}(%s, %s)").format(sql.Identifier(schema, "post_reversal"))
+    statement = _call("SELECT * FROM {}(%s, %s)", schema, "post_reversal")
     async with tx.cursor(row_factory=class_row(Entry)) as cursor:
         await cursor.execute(statement, [idempotency_key, saga_id])
         return await cursor.fetchone()
@@ -202,6 +202,12 @@ async def close_merchant(
         "INSERT INTO {} (merchant, reason) VALUES (%s, %s) ON CONFLICT DO NOTHING"
     ).format(sql.Identifier(schema, "closed_merchant"))
     await connection.execute(statement, [merchant, reason])
+
+
+@functools.cache
+def _call(template: LiteralString, schema: str, function: str) -> bytes:
+    """The statement that calls one of the ledger's functions."""
+    return sql.SQL(template).format(sql.Identifier(schema, function)).as_bytes()
 
 
 async def _set_search_path(connection: psycopg.AsyncConnection[Any], path: str) -> None:

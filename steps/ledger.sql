@@ -61,23 +61,23 @@ DECLARE
     v_entry  entry;
     v_reason text;
 BEGIN
-    -- An entry that is there already counts, even if the merchant was closed since.
+    INSERT INTO entry (idempotency_key, saga_id, merchant, amount_minor, currency, direction)
+    SELECT p_idempotency_key, p_saga_id, p_merchant, p_amount_minor, p_currency, 'debit'
+    WHERE NOT EXISTS (SELECT FROM closed_merchant WHERE merchant = p_merchant)
+    ON CONFLICT (idempotency_key) DO NOTHING
+    RETURNING * INTO v_entry;
+    IF FOUND THEN
+        RETURN NEXT v_entry;
+        RETURN;
+    END IF;
+    -- A new statement: it sees what another transaction posted while this one waited. An entry that
+    -- is there already counts, even if the merchant was closed since.
     SELECT * INTO v_entry FROM entry WHERE idempotency_key = p_idempotency_key;
     IF NOT FOUND THEN
         SELECT reason INTO v_reason FROM closed_merchant WHERE merchant = p_merchant;
-        IF FOUND THEN
-            RAISE EXCEPTION 'the account of merchant % is closed: %', p_merchant, v_reason
-                USING ERRCODE = 'LD001',
-                      HINT = 'Open it by deleting its row in closed_merchant, then pay again.';
-        END IF;
-        INSERT INTO entry (idempotency_key, saga_id, merchant, amount_minor, currency, direction)
-        VALUES (p_idempotency_key, p_saga_id, p_merchant, p_amount_minor, p_currency, 'debit')
-        ON CONFLICT (idempotency_key) DO NOTHING
-        RETURNING * INTO v_entry;
-        IF NOT FOUND THEN
-            -- Another transaction posted it while this one waited; a new statement sees it.
-            SELECT * INTO STRICT v_entry FROM entry WHERE idempotency_key = p_idempotency_key;
-        END IF;
+        RAISE EXCEPTION 'the account of merchant % is closed: %', p_merchant, v_reason
+            USING ERRCODE = 'LD001',
+                  HINT = 'Open it by deleting its row in closed_merchant, then pay again.';
     END IF;
     IF (v_entry.saga_id, v_entry.merchant, v_entry.amount_minor, v_entry.currency,
         v_entry.direction)
@@ -91,15 +91,10 @@ BEGIN
 END
 $$;
 
--- Posts many debits by one statement, in the order given: the number of each entry, be it new or
+-- Posts many debits by one statement, in the order of the array: the number of each entry, be it new or
 -- there already, or why it was refused. LD002: a key stands for another entry.
-CREATE OR REPLACE FUNCTION post_debits(
-    p_idempotency_keys text[],
-    p_saga_ids         uuid[],
-    p_merchants        text[],
-    p_amounts_minor    bigint[],
-    p_currencies       text[]
-) RETURNS TABLE (entry_id bigint, refusal text)
+CREATE OR REPLACE FUNCTION post_debits(p_debits jsonb)
+RETURNS TABLE (entry_id bigint, refusal text)
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 AS $$
@@ -107,8 +102,8 @@ DECLARE
     v_clash entry;
 BEGIN
     SELECT e.* INTO v_clash
-    FROM unnest(p_idempotency_keys, p_saga_ids, p_merchants, p_amounts_minor, p_currencies)
-        AS g(idempotency_key, saga_id, merchant, amount_minor, currency)
+    FROM jsonb_to_recordset(p_debits) AS g(
+        idempotency_key text, saga_id uuid, merchant text, amount_minor bigint, currency text)
     JOIN entry e ON e.idempotency_key = g.idempotency_key
     WHERE (e.saga_id, e.merchant, e.amount_minor, e.currency, e.direction)
           IS DISTINCT FROM (g.saga_id, g.merchant, g.amount_minor, g.currency, 'debit')
@@ -121,8 +116,10 @@ BEGIN
     RETURN QUERY
     WITH given AS MATERIALIZED (
         SELECT g.*, e.id AS known, c.reason
-        FROM unnest(p_idempotency_keys, p_saga_ids, p_merchants, p_amounts_minor, p_currencies)
-            WITH ORDINALITY AS g(idempotency_key, saga_id, merchant, amount_minor, currency, place)
+        FROM ROWS FROM (
+            jsonb_to_recordset(p_debits) AS (
+                idempotency_key text, saga_id uuid, merchant text, amount_minor bigint, currency text)
+        ) WITH ORDINALITY AS g(idempotency_key, saga_id, merchant, amount_minor, currency, place)
         LEFT JOIN entry e ON e.idempotency_key = g.idempotency_key
         LEFT JOIN closed_merchant c ON c.merchant = g.merchant
     ),
