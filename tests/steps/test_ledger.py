@@ -9,9 +9,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from outbox import Rejected
+from outbox import Command, Rejected
 from steps import ledger
 from steps.ledger import Entry
+from steps.model import Payment
 from tests.waiting import wait_until_async
 
 pytestmark = pytest.mark.anyio
@@ -211,4 +212,47 @@ async def test_the_functions_find_their_tables_whatever_the_search_path(
 ) -> None:
     await connection.execute("SET search_path = pg_catalog")
     await debit(connection, schema, uuid.uuid4())
+    assert len(await ledger.entries(connection, schema)) == 1
+
+
+def command(number: int, merchant: str = "bakery", **changes: Any) -> Command[Payment]:
+    plain: dict[str, Any] = {
+        "amount": 1200,
+        "currency": "eur",
+        "merchant": merchant,
+        "customer": "cus_1",
+        "payment_method": "pm_card_visa",
+    }
+    return Command(
+        saga_id=uuid.UUID(int=number), type="payment", version=1, key=f"order-{number}",
+        step="update_ledger", kind="action", input=Payment(**(plain | changes)), attempt=1,
+    )  # fmt: skip
+
+
+async def test_many_debits_are_posted_at_once_each_with_its_own_end(
+    connection: Connection, schema: str
+) -> None:
+    known = await ledger.post_debits(connection, schema, [command(2)])
+    await ledger.close_merchant(connection, schema, "closed", "moved away")
+    answers = await ledger.post_debits(
+        connection, schema, [command(3), command(1, "closed"), command(2), command(4)]
+    )
+    refused = answers[1]
+    assert isinstance(refused, Rejected)
+    assert (refused.code, str(refused)) == (
+        "merchant_closed",
+        "the account of merchant closed is closed: moved away",
+    )
+    assert answers[2] == known[0], "it was posted before"
+    posted = {entry.id: entry.saga_id.int for entry in await ledger.entries(connection, schema)}
+    numbers = [answer.entry for answer in answers if isinstance(answer, ledger.Posted)]
+    assert [posted[number] for number in numbers] == [3, 2, 4]
+    assert len(posted) == 3
+
+
+async def test_one_clash_among_many_debits_posts_none(connection: Connection, schema: str) -> None:
+    await ledger.post_debits(connection, schema, [command(1)])
+    with pytest.raises(psycopg.DatabaseError, match="was used for another entry") as clash:
+        await ledger.post_debits(connection, schema, [command(2), command(1, amount=7)])
+    assert clash.value.sqlstate == "LD002"
     assert len(await ledger.entries(connection, schema)) == 1
