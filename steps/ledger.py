@@ -77,7 +77,7 @@ async def post_debit(
     merchant: str,
     amount_minor: int,
     currency: str,
-) -> Entry:
+) -> Posted:
     """Post what a payment costs the merchant's account; a key posts once.
 
     Args:
@@ -90,27 +90,26 @@ async def post_debit(
         currency: ISO 4217 code in small letters.
 
     Returns:
-        The entry, be it new or there already.
+        The entry's number, be it new or there already.
 
     Raises:
         Rejected: the merchant's account is closed.
         psycopg.DatabaseError: the key stands for another entry, or the saga has another debit.
     """
-    statement = _call("SELECT * FROM {}(%s, %s, %s, %s, %s)", schema, "post_debit")
-    async with tx.cursor(row_factory=class_row(Entry)) as cursor:
-        try:
-            await cursor.execute(
-                statement, [idempotency_key, saga_id, merchant, amount_minor, currency]
-            )
-        except psycopg.DatabaseError as error:
-            if error.sqlstate == MERCHANT_CLOSED:
-                message = error.diag.message_primary or "the merchant's account is closed"
-                raise Rejected(message, code="merchant_closed") from error
-            raise
-        entry = await cursor.fetchone()
-    if entry is None:
+    statement = _call("SELECT id FROM {}(%s, %s, %s, %s, %s)", schema, "post_debit")
+    try:
+        cursor = await tx.execute(
+            statement, [idempotency_key, saga_id, merchant, amount_minor, currency]
+        )
+    except psycopg.DatabaseError as error:
+        if error.sqlstate == MERCHANT_CLOSED:
+            message = error.diag.message_primary or "the merchant's account is closed"
+            raise Rejected(message, code="merchant_closed") from error
+        raise
+    row = await cursor.fetchone()
+    if row is None:
         raise LookupError(f"{schema}.post_debit returned no entry; install the ledger again")
-    return entry
+    return Posted(entry=row[0])
 
 
 async def post_debits(

@@ -79,7 +79,7 @@ async def void_authorization(cmd: Command[Payment]) -> None:
 @payment.step(state="LEDGER_UPDATED", retry=FORWARD, timeout=5, transactional=True, pivot=True)
 async def update_ledger(cmd: Command[Payment], tx: psycopg.AsyncConnection[Any]) -> Posted:
     """Debit the merchant's account, in the transaction that records this step."""
-    entry = await ledger.post_debit(
+    return await ledger.post_debit(
         tx,
         cmd.resource(PaymentSettings).ledger_schema,
         idempotency_key=cmd.idempotency_key,
@@ -88,7 +88,6 @@ async def update_ledger(cmd: Command[Payment], tx: psycopg.AsyncConnection[Any])
         amount_minor=cmd.input.amount,
         currency=cmd.input.currency,
     )
-    return Posted(entry=entry.id)
 
 
 @update_ledger.compensation(retry=UNDO, timeout=5, transactional=True)

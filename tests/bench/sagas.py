@@ -87,7 +87,7 @@ def _add_ledger(saga: Saga[Payment]) -> None:
     @saga.step(state="LEDGER_UPDATED", timeout=5, transactional=True, pivot=True)
     async def update_ledger(cmd: Command[Payment], tx: psycopg.AsyncConnection[Any]) -> Posted:
         """The real ledger, one call a saga."""
-        entry = await ledger.post_debit(
+        return await ledger.post_debit(
             tx,
             LEDGER_SCHEMA,
             idempotency_key=cmd.idempotency_key,
@@ -96,7 +96,6 @@ def _add_ledger(saga: Saga[Payment]) -> None:
             amount_minor=cmd.input.amount,
             currency=cmd.input.currency,
         )
-        return Posted(entry=entry.id)
 
 
 def _add_bulk_ledger(saga: Saga[Payment]) -> None:

@@ -41,7 +41,9 @@ async def debit(connection: Connection, schema: str, saga_id: uuid.UUID, **chang
         "amount_minor": 1200,
         "currency": "eur",
     }
-    return await ledger.post_debit(connection, schema, saga_id=saga_id, **(plain | changes))
+    posted = await ledger.post_debit(connection, schema, saga_id=saga_id, **(plain | changes))
+    found = [e for e in await ledger.entries(connection, schema) if e.id == posted.entry]
+    return found[0]
 
 
 async def reverse(connection: Connection, schema: str, saga_id: uuid.UUID) -> Entry | None:
