@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 import psycopg
 
-from outbox.definition.outcomes import Done, Retried, storable
+from outbox.definition.outcomes import Done, Refused, Retried, storable
 from outbox.engine.attempt import Attempt
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
@@ -64,7 +64,8 @@ class Advancer:
             self.tell_refused(attempt.held)
             return None
         done = isinstance(attempt.outcome, Done)
-        level: Level = "info" if done else "warning"
+        # A refusal is an answer, which the saga was made for; what else fails is trouble.
+        level: Level = "info" if isinstance(attempt.outcome, Done | Refused) else "warning"
         if self._telemetry.wants(level):
             self._telemetry.emit(
                 "transition",

@@ -50,7 +50,10 @@ class Attempt:
         """The outcome as the database is told it."""
         held, outcome = self.held, self.outcome
         if isinstance(outcome, Done):
-            return Report(held.command, held.fence, "done", result=outcome.result, took=self.took)
+            goes_on = held.kind == "action"
+            return Report(
+                held.command, held.fence, "done", outcome.result, self.took, goes_on=goes_on
+            )
         report = Report(
             held.command,
             held.fence,

@@ -3,8 +3,10 @@
 Those that wait while one transaction is under way share the next, so that they share a commit as
 well: one after the other, those of a bulk step in one call. A failure rolls the whole group back;
 those before the offender then commit on their own, the offender's outcome is committed as that of a
-failed attempt, and the others go on together; of a bulk call that fails as a whole, each half tries
-by itself. So a handler may run more than once before its one commit.
+failed attempt, and the others go on together. From then on, and for some time, each call is guarded
+by a savepoint, so that the next failures undo no more than their own: a savepoint costs a round
+trip, which is not worth it as long as all goes well. Of a bulk call that fails as a whole, each
+half tries by itself. So a handler may run more than once before its one commit.
 """
 
 from __future__ import annotations
@@ -32,8 +34,13 @@ from outbox.store.connect import Connection
 from outbox.store.functions import Answer, Functions
 
 _LARGEST_GROUP = 200
+# Beyond 64 a transaction's savepoints burden everybody's snapshots.
+_LARGEST_GUARDED_GROUP = 50
+_GUARDED_GROUPS = 50
 _LONGEST_TRANSACTION = 0.5
 _PATIENCE_MARGIN = 5.0
+_SAVEPOINT = "savepoint before_handler"
+_BACK_TO_SAVEPOINT = "rollback to savepoint before_handler"
 _MOST_BREAKS = 5
 
 
@@ -90,6 +97,8 @@ class Transactions:
         self._turn = asyncio.Lock()
         self._under_way: set[Member] = set()
         self._breaks: Counter[UUID] = Counter()
+        # How many more groups are guarded.
+        self._guard = 0
 
     def add(self, held: HeldCommand, then: Then) -> None:
         """Queues a command for the next transaction."""
@@ -136,6 +145,7 @@ class Transactions:
                 self._tell(ends)
                 group = group[len(ends) :]
             except _CallFailedError as failure:
+                self._guard = _GUARDED_GROUPS
                 start, end = failure.start, failure.start + len(failure.attempts)
                 await self._settle(link, group[:start])
                 await self._settle_failed(link, group[start:end], failure.attempts)
@@ -187,12 +197,16 @@ class Transactions:
         )
         worker = self._lease.worker
         attempts: list[Attempt | None] = []
+        if self._guard:
+            self._guard -= 1
+            group = group[:_LARGEST_GUARDED_GROUP]
+        guarded = bool(self._guard)
         async with connection.transaction():
             mine = await self._functions.lock_held(
                 connection, worker, [(m.held.command, m.held.fence) for m in group], patience
             )
             while len(attempts) < len(group) and clock() - began < _LONGEST_TRANSACTION:
-                attempts += await self._call(connection, group, len(attempts), mine)
+                attempts += await self._call(connection, group, len(attempts), mine, guarded)
             reports = [attempt.to_report() for attempt in attempts if attempt is not None]
             answers = iter(await self._functions.advance(connection, worker, reports))
         ends: list[End] = []
@@ -207,7 +221,12 @@ class Transactions:
         return ends
 
     async def _call(
-        self, connection: Connection, group: Sequence[Member], start: int, mine: set[UUID]
+        self,
+        connection: Connection,
+        group: Sequence[Member],
+        start: int,
+        mine: set[UUID],
+        guarded: bool,
     ) -> list[Attempt | None]:
         """One call of a handler: for the member at ``start``, and those after it that are of the
         same bulk step; None for who is not to run.
@@ -229,6 +248,9 @@ class Transactions:
                 [members[place].held for place in places], connection
             )
         else:
+            if guarded:
+                # One within the other: to release the last one first would be one more statement.
+                await connection.execute(_SAVEPOINT, prepare=True)
             found = [await self._executor.execute(first.held, connection)]
         outcomes = [a.outcome for a in found if a is not None and not _is_clean(a)]
         if not any(isinstance(outcome, InDoubt) for outcome in outcomes):
@@ -238,16 +260,18 @@ class Transactions:
                 found = [a and a.replaced(misuse) for a in found]
         for place, attempt in zip(places, found, strict=True):
             ran[place] = attempt
-        if not all(map(_is_clean, ran)):
-            raise _CallFailedError(start, ran)
-        return ran
+        if all(map(_is_clean, ran)):
+            return ran
+        if guarded and not first.held.runnable.bulk and _is_open(connection):
+            self._guard = _GUARDED_GROUPS
+            await connection.execute(_BACK_TO_SAVEPOINT)
+            return [attempt and _rolled_back(attempt) for attempt in ran]
+        raise _CallFailedError(start, ran)
 
     def _fail(self, member: Member, attempt: Attempt) -> None:
         """Commits a failed attempt; it was rolled back, so it has had no effect."""
-        if isinstance(attempt.outcome, InDoubt):
-            attempt = attempt.replaced(Retried(attempt.outcome.error))
         self._forget(member)
-        self._advancer.add(attempt, member.then)
+        self._advancer.add(_rolled_back(attempt), member.then)
 
     async def _recall(self, link: Link, group: Sequence[Member]) -> list[Member]:
         """After a broken connection: asks what was committed; those that were not are left."""
@@ -285,6 +309,20 @@ class Transactions:
     def _forget(self, member: Member) -> None:
         self._breaks.pop(member.held.command, None)
         self._under_way.discard(member)
+
+
+def _is_open(connection: Connection) -> bool:
+    """Whether the transaction can go on from a savepoint."""
+    return connection.info.transaction_status in (
+        TransactionStatus.INTRANS,
+        TransactionStatus.INERROR,
+    )
+
+
+def _rolled_back(attempt: Attempt) -> Attempt:
+    """A failed attempt whose writes were undone: it has had no effect, so nothing is in doubt."""
+    outcome = attempt.outcome
+    return attempt.replaced(Retried(outcome.error)) if isinstance(outcome, InDoubt) else attempt
 
 
 def _arranged(group: Sequence[Member]) -> list[Member]:

@@ -81,7 +81,8 @@ class Alert(NamedTuple):
 
 @dataclass(slots=True)
 class Report:
-    """One outcome on its way to ``advance``: the columns of its arguments."""
+    """One outcome on its way to ``advance``: the columns of its arguments. ``goes_on``: an action
+    is done, so that all that is to be told is its result."""
 
     command: UUID
     fence: int
@@ -94,6 +95,7 @@ class Report:
     counted: bool = True
     after: timedelta | None = None
     doubt_for: timedelta | None = None
+    goes_on: bool = False
 
 
 def call(schema: str, template: LiteralString) -> sql.Composed:
@@ -193,22 +195,29 @@ class Functions:
     async def advance(
         self, connection: Connection, worker: UUID, reports: Sequence[Report]
     ) -> list[Answer]:
-        """Commits outcomes, of each command at most one; the answers are in their order."""
-        cursor = await connection.execute(
-            self._advance,
-            (
-                worker,
-                UuidArray.of([r.command for r in reports]),
-                IntegerArray.of([r.fence for r in reports]),
-                TextArray.of([r.outcome for r in reports]),
-                JsonArray.of([r.result for r in reports]),
-                RealArray.of([r.took for r in reports]),
-                *_of_failures(reports),
-            ),
-            binary=True,
-        )
+        """Commits outcomes, of each command at most one; the answers are in their order. What goes
+        on and what does not are told apart, so that the one need not wade through the other."""
+        rows = []
+        on, others = [r for r in reports if r.goes_on], [r for r in reports if not r.goes_on]
+        for part in (on, others):
+            if not part:
+                continue
+            cursor = await connection.execute(
+                self._advance,
+                (
+                    worker,
+                    UuidArray.of([r.command for r in part]),
+                    IntegerArray.of([r.fence for r in part]),
+                    TextArray.of([r.outcome for r in part]),
+                    JsonArray.of([r.result for r in part]),
+                    RealArray.of([r.took for r in part]),
+                    *_of_failures(part),
+                ),
+                binary=True,
+            )
+            rows += await cursor.fetchall()
         # By the numbers, since a UUID computes its hash in Python.
-        answers = {row[0].int: Answer(*row) for row in await cursor.fetchall()}
+        answers = {row[0].int: Answer(*row) for row in rows}
         return [answers[report.command.int] for report in reports]
 
     async def recall(
