@@ -12,7 +12,7 @@ from tests.bench import load
 from tests.bench.server import Database, Server, value
 from tests.bench.usage import Log, ServerProcess, hot_share, row_writes
 from tests.bench.verdict import require_all_completed
-from tests.bench.workers import Crew
+from tests.bench.workers import UNDER_LOAD, Crew
 
 LONGEST = 600.0
 LOOK_EVERY = 0.05
@@ -64,7 +64,7 @@ def drain(
         process = ServerProcess(connection)
         # An idle connection reports its writes late; a worker does at its end.
         connection.execute("select pg_stat_force_next_flush()")
-        with Crew(database, workers) as crew:
+        with Crew(database, workers, environment=UNDER_LOAD) as crew:
             log = Log(connection)
             cpu, server_cpu = crew.cpu_seconds(), process.cpu_seconds()
             began = value(connection, "select clock_timestamp()")

@@ -21,6 +21,15 @@ from tests.bench.server import Database, value
 ROOT = Path(__file__).parents[2]
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
 
+UNDER_LOAD: Mapping[str, str] = {
+    "OUTBOX_CONCURRENCY": "500",
+    "OUTBOX_IN_HAND": "2000",
+    "OUTBOX_TRANSACTIONS": "2",
+}
+"""For workers that are to be busy with handlers that end at once: what they hold is on its way to
+the database, and the more of it goes there together, the less each costs. The defaults are for
+handlers that wait for somebody else."""
+
 
 class WorkerEndedError(Exception):
     """A worker ended, or did not come up; the message has its last words."""

@@ -1,7 +1,7 @@
 """A saga type that cannot be run is refused when it is made, and the message names the culprit."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -27,6 +27,14 @@ async def act(cmd: Command[Order]) -> None: ...
 
 
 async def act_in(cmd: Command[Order], tx: AsyncConnection[Any]) -> None: ...
+
+
+async def many_in(cmds: Sequence[Command[Order]], tx: AsyncConnection[Any]) -> list[int]:
+    return [1] * len(cmds)
+
+
+async def one_for_many(cmds: Sequence[Command[Order]], tx: AsyncConnection[Any]) -> int:
+    return 1
 
 
 def plain_in(cmd: Command[Order], tx: AsyncConnection[Any]) -> None: ...
@@ -68,6 +76,9 @@ def make(handler: Callable[..., Any] = act, **options: Any) -> Saga[Order]:
         ({"handler": act, "transactional": True}, r"\(cmd, tx\), not \(cmd\)"),
         ({"handler": act_in}, r"\(cmd\), not \(cmd, tx\)"),
         ({"handler": plain_in, "transactional": True}, "async def"),
+        ({"handler": many_in, "bulk": True}, "must be transactional=True as well"),
+        ({"handler": one_for_many, "transactional": True, "bulk": True}, "returns a list with one"),
+        ({"handler": act, "transactional": True, "bulk": True}, r"\(cmds, tx\), not \(cmd\)"),
         ({"handler": no_argument}, r"takes \(cmd\), not \(\)"),
         ({"handler": keyword_only}, "currency"),
         ({"handler": unresolvable}, "Nowhere"),

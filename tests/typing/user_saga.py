@@ -1,7 +1,7 @@
 """A saga as a user writes it, read by `mypy --strict` only: that what is right passes, and that
 what is wrong does not (an ignore that nothing needs is an error itself)."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, assert_type
@@ -18,6 +18,7 @@ from outbox import (
     Client,
     Command,
     Operator,
+    Rejected,
     Retry,
     Saga,
     SagaStatus,
@@ -59,6 +60,20 @@ async def charge(cmd: Command[Order]) -> Receipt:
 async def refund(cmd: Command[Order]) -> None:
     assert_type(cmd.find_result(charge), Receipt | None)
     _ = cmd.find_result(charge).total  # type: ignore[union-attr]
+
+
+@order.step(transactional=True, bulk=True, nothing_to_undo="it is one with its transition")
+async def enter(
+    cmds: Sequence[Command[Order]], tx: AsyncConnection[Any]
+) -> list[Receipt | Rejected]:
+    assert_type(cmds[0].input, Order)
+    return [Receipt(total=cmd.input.number) for cmd in cmds]
+
+
+@order.step(transactional=True, bulk=True, nothing_to_undo="it only looks")
+async def look(cmds: Sequence[Command[Order]], tx: AsyncConnection[Any]) -> list[int]:
+    assert_type(cmds[0].result(enter), Receipt)
+    return [1] * len(cmds)
 
 
 @order.step(transactional=True, pivot=True)

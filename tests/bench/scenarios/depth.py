@@ -11,7 +11,7 @@ from uuid import uuid4
 from tests.bench import load
 from tests.bench.scenario import Bench, Scenario
 from tests.bench.server import Connection, Database, value
-from tests.bench.workers import Crew
+from tests.bench.workers import UNDER_LOAD, Crew
 
 NAME = "depth"
 BASE = 10_000
@@ -95,12 +95,15 @@ def _claim(database: Database) -> float:
 
 def _drain(database: Database, number: int) -> float:
     """Sagas a second, from the opening of the gate to the end of the ``number``-th saga."""
-    with database.connect() as connection, Crew(database, WORKERS) as crew:
-        entries = value(connection, "select coalesce(max(id), 0) from entry")
+    with (
+        database.connect() as connection,
+        Crew(database, WORKERS, environment=UNDER_LOAD) as crew,
+    ):
+        entries = _entries(connection)
         began = value(connection, "select clock_timestamp()")
         crew.go()
-        # The ledger's last id tells how far they are at the price of a look at one page; the last
-        # step is still missing then, hence a little more than the number.
+        # The ledger's last number tells how far they are at the price of a look at one page; the
+        # last step is still missing then, hence a little more than the number.
         while _entries(connection) - entries < number + number // 20:
             crew.check()
             time.sleep(0.02)
@@ -116,7 +119,9 @@ def _drain(database: Database, number: int) -> float:
 
 
 def _entries(connection: Connection) -> int:
-    return int(value(connection, "select coalesce(max(id), 0) from entry"))
+    return int(
+        value(connection, "select coalesce(pg_sequence_last_value('ledger.entry_id_seq'), 0)")
+    )
 
 
 SCENARIO = Scenario(NAME, "throughput and claims with many waiting, and many finished", 50, run)

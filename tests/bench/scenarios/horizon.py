@@ -10,7 +10,7 @@ from tests.bench.plots import plot_rate
 from tests.bench.sagas import payment
 from tests.bench.scenario import Bench, Scenario
 from tests.bench.server import Connection, Database, value
-from tests.bench.workers import Crew
+from tests.bench.workers import UNDER_LOAD, Crew
 
 NAME = "horizon"
 WORKERS = 2
@@ -21,7 +21,10 @@ BACKLOG = 5_000
 def run(bench: Bench) -> None:
     """Once whatever the repeats are, for it takes minutes and shows its own course."""
     before, held, after = (10, 30, 5) if bench.options.quick else (60, 300, 60)
-    with bench.server.database() as database, Crew(database, WORKERS) as crew:
+    with (
+        bench.server.database() as database,
+        Crew(database, WORKERS, environment=UNDER_LOAD) as crew,
+    ):
         with database.connect() as connection, database.connect(name="bench snapshot") as holder:
             feeder = _Feeder(connection, crew)
             while feeder.fill():
