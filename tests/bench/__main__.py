@@ -77,12 +77,12 @@ def bench(
         for scenario in chosen:
             console.print(f"[bold]{scenario.name}[/bold]  {scenario.summary}")
             scenario.run(bench)
+            if docs:
+                write_docs(bench, facts, command, DOCS)
     bench.notes.append(f"{command}: {time.monotonic() - began:.0f} s")
     report.show(bench)
     if json is not None:
         report.write_json(bench, facts, command, json)
-    if docs:
-        write_docs(bench, facts, command, DOCS)
 
 
 def _choose(names: list[str]) -> list[Scenario]:

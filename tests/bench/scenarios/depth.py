@@ -35,7 +35,7 @@ def run(bench: Bench) -> None:
     same number of sagas, which are put back before the next turn."""
     quick = bench.options.quick
     deep = [Level(100_000, 0)] if quick else [Level(100_000, 0), Level(1_000_000, 0)]
-    full = [Level(BASE, 500_000)] if quick else [Level(BASE, 1_000_000), Level(BASE, 5_000_000)]
+    full = [Level(BASE, 500_000)] if quick else [Level(BASE, 5_000_000)]
     base = Level(BASE, 0)
     drained = bench.options.size(8_000, 4_000)
     with ExitStack() as stack:
