@@ -106,6 +106,7 @@ RETURNS TABLE (entry_id bigint, refusal text)
 LANGUAGE sql
 SET search_path FROM CURRENT
 SET enable_seqscan TO off
+SET jit TO off
 AS $$
     WITH given AS MATERIALIZED (
         SELECT g.*, e.id AS known, c.reason,

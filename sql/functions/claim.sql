@@ -13,7 +13,7 @@ returns table (
     input jsonb, results json, error jsonb, due_at timestamptz)
 language plpgsql security definer set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off
-set enable_hashjoin to off set enable_mergejoin to off as $$
+set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := clock();

@@ -10,7 +10,7 @@ returns table (
     ordinal integer, attempt integer, revision integer, in_doubt boolean)
 language plpgsql set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off
-set enable_hashjoin to off set enable_mergejoin to off as $$
+set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
 #variable_conflict use_column
 declare
     v_setting setting;

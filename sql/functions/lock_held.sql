@@ -4,7 +4,7 @@
 create or replace function lock_held(p_worker uuid, p_commands uuid[], p_fences integer[], p_patience interval)
 returns table (command uuid) language plpgsql security definer set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off
-set enable_hashjoin to off set enable_mergejoin to off as $$
+set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
 #variable_conflict use_column
 begin
     perform set_config('idle_in_transaction_session_timeout',

@@ -8,7 +8,7 @@ returns table (
     ordinal integer, attempt integer, revision integer, in_doubt boolean)
 language plpgsql security definer set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off
-set enable_hashjoin to off set enable_mergejoin to off as $$
+set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
 #variable_conflict use_column
 begin
     perform 1 from outbox where id = any (p_commands) order by id for no key update;

@@ -3,7 +3,7 @@
 create or replace function release(p_worker uuid, p_commands uuid[], p_fences integer[])
 returns setof uuid language plpgsql security definer set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off
-set enable_hashjoin to off set enable_mergejoin to off as $$
+set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
 begin
     perform 1 from outbox where id = any (p_commands) order by id for no key update;
     return query

@@ -6,7 +6,7 @@ create or replace function start_many(
 returns table (id uuid, key text, created boolean)
 language plpgsql security definer set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off
-set enable_hashjoin to off set enable_mergejoin to off as $$
+set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
 #variable_conflict use_column
 declare
     v_type record;

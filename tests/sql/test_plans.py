@@ -115,3 +115,14 @@ def test_hot_statements_look_at_their_rows_only(
     for name, (pages, scanned) in pass_once("after").items():
         assert scanned == [], f"{name} scanned a table"
         assert pages < PAGES_A_COMMAND * BATCH, f"{name} looked at {pages} pages"
+
+
+def test_no_plan_is_compiled_for_its_price(engine: Engine) -> None:
+    """Before Postgres 18 a plan that has no way but a disabled one costs ten thousand million, and
+    would be compiled by LLVM, anew in every statement, wherever that is installed."""
+    rows = engine.rows(
+        "select proname, proconfig from pg_proc where pronamespace = current_schema()::regnamespace "
+        "and proconfig::text like '%%enable\\_%%'"
+    )
+    assert {row.proname for row in rows} >= {"advance", "divert", "claim", "start_many"}
+    assert [row.proname for row in rows if "jit=off" not in row.proconfig] == []
