@@ -121,8 +121,8 @@ def test_no_plan_is_compiled_for_its_price(engine: Engine) -> None:
     """Before Postgres 18 a plan that has no way but a disabled one costs ten thousand million, and
     would be compiled by LLVM, anew in every statement, wherever that is installed."""
     rows = engine.rows(
-        "select proname, proconfig from pg_proc where pronamespace = current_schema()::regnamespace "
-        "and proconfig::text like '%%enable\\_%%'"
+        "select proname, proconfig from pg_proc where proconfig::text like '%%enable\\_%%' "
+        "and pronamespace = current_schema()::regnamespace"
     )
     assert {row.proname for row in rows} >= {"advance", "divert", "claim", "start_many"}
     assert [row.proname for row in rows if "jit=off" not in row.proconfig] == []
