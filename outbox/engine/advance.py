@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from uuid import UUID
 
 import orjson
 import psycopg
@@ -99,10 +98,10 @@ class Advancer:
     def _take(self) -> list[tuple[Attempt, Then]]:
         """The next batch, with each command at most once: of a saga that was taken from this worker
         and claimed anew, two attempts may have ended."""
-        batch: dict[UUID, tuple[Attempt, Then]] = {}
+        batch: dict[int, tuple[Attempt, Then]] = {}
         left = self._queue[_LARGEST_BATCH:]
         for entry in self._queue[:_LARGEST_BATCH]:
-            if batch.setdefault(entry[0].held.command, entry) is not entry:
+            if batch.setdefault(entry[0].held.command.int, entry) is not entry:
                 left.append(entry)
         self._queue = left
         return list(batch.values())

@@ -14,9 +14,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -44,7 +45,8 @@ _BACK_TO_SAVEPOINT = "rollback to savepoint before_handler"
 _MOST_BREAKS = 5
 
 
-class Member(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Member:
     """A command that waits for its transaction, and who is told of its end."""
 
     held: HeldCommand
@@ -307,7 +309,8 @@ class Transactions:
         return self._breaks[culprit.held.command] >= _MOST_BREAKS
 
     def _forget(self, member: Member) -> None:
-        self._breaks.pop(member.held.command, None)
+        if self._breaks:
+            self._breaks.pop(member.held.command, None)
         self._under_way.discard(member)
 
 

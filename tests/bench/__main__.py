@@ -76,7 +76,9 @@ def bench(
         bench = Bench(server, options)
         for scenario in chosen:
             console.print(f"[bold]{scenario.name}[/bold]  {scenario.summary}")
+            scenario_began = time.monotonic()
             scenario.run(bench)
+            bench.say(f"{scenario.name} took {time.monotonic() - scenario_began:.0f} s")
             if docs:
                 write_docs(bench, facts, command, DOCS)
     bench.notes.append(f"{command}: {time.monotonic() - began:.0f} s")
