@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Sequence
 from types import UnionType
 from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+import orjson
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
@@ -19,6 +21,7 @@ I = TypeVar("I")  # noqa: E741 - the input's type, as everywhere in this package
 R = TypeVar("R")
 
 Handler = Callable[..., Any]
+_LONG_NUMBER = re.compile(rb"\d{19}")
 _NOTHING: Any = TypeAdapter(Any)
 
 
@@ -66,7 +69,11 @@ class Runnable:
             ValueError: the value is not what the annotation says, or is not JSON-able.
         """
         # The adapter's own dump_json only adds arguments that are not used here.
-        return self._adapter.serializer.to_json(value, warnings="error")
+        json: bytes = self._adapter.serializer.to_json(value, warnings="error")
+        if _LONG_NUMBER.search(json):
+            # orjson reads what is beyond 64 bits as a float, and refuses to write it.
+            orjson.dumps(self._adapter.dump_python(value, mode="json", warnings="error"))
+        return json
 
     def load(self, value: object) -> Any:
         """A stored result, validated against the handler's return annotation."""

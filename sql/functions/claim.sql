@@ -1,10 +1,12 @@
 -- Claims due commands: up to p_limits[n] of (p_types[n], p_versions[n]), oldest due first, each type
 -- by a scan of its own over outbox_due. Returns what a worker needs to run them. The saga becomes
--- EXECUTING by its first claim. p_floors[n], where it is not null, is an instant before which nothing
--- is looked for: while somebody holds an old snapshot, the index keeps an entry for every command that
--- was ever claimed, and a scan from its start would walk them all. What becomes due below the floor is
--- found by the next claim without one, which a worker makes at every poll. Results are read in a second statement, since a row locked here may be
+-- EXECUTING by its first claim. Results are read in a second statement, since a row locked here may be
 -- newer than the first statement's snapshot.
+--
+-- p_floors[n], where it is not null, is an instant before which nothing is looked for: while somebody
+-- holds an old snapshot, the index keeps an entry for every command that was ever claimed, and a scan
+-- from its start would walk them all. What becomes due below the floor is found by the next claim
+-- without one, which a worker makes at every poll.
 create or replace function claim(
     p_worker uuid, p_types text[], p_versions integer[], p_limits integer[], p_floors timestamptz[] default null)
 returns table (

@@ -129,6 +129,8 @@ class Speechless(Exception):
         ("x" * 300_000, str, "ResultNotStorable", "the limit is 262144"),
         ("text", int, "ResultNotStorable", "int"),
         (object(), Any, "ResultNotStorable", "object"),
+        (2**64 + 1, int, "ResultNotStorable", "64-bit"),
+        ({"card": "9" * 30, "n": [2**70]}, Any, "ResultNotStorable", "64-bit"),
         ({1: {2}}, Model, "ResultNotStorable", "Model"),
         (ValueError("a\x00b\ud800c"), Any, "ValueError", "a\ufffdb?c"),
         (Speechless(), Any, "Speechless", "Speechless"),

@@ -1,8 +1,9 @@
 """Transactional steps: a handler's writes are there exactly when its transition is."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -164,6 +165,33 @@ async def test_one_members_failure_is_its_own(
     error = (await bench.errors(sagas[7]))[0]
     assert error["type"] == type_
     assert says in error["message"]
+    assert await bench.violations() == []
+
+
+@pytest.mark.parametrize("statement", [None, "select 1 / 0"])
+async def test_of_many_failures_in_a_group_each_undoes_its_own_writes_only(
+    bench: Bench, statement: LiteralString | None
+) -> None:
+    calls: Counter[str] = Counter()
+
+    async def trouble(cmd: Command[Note], tx: Tx) -> None:
+        calls[cmd.input.text] += 1
+        if int(cmd.input.text) % 4 == 1:
+            if statement is not None:
+                await tx.execute(statement)
+            raise ValueError("not this one")
+
+    saga = make_booking(trouble, Retry(attempts=1))
+    await bench.register(saga)
+    await bench.start_many(saga, 80)
+    async with bench.worker(saga, transactions=1):
+        await bench.all_settled()
+    bad = {str(n) for n in range(80) if n % 4 == 1}
+    assert await entries(bench) == sorted((str(n), 1) for n in range(80) if str(n) not in bad)
+    ended = {text: found[-1] for text, found in (await outcomes(bench)).items()}
+    assert {text for text, outcome in ended.items() if outcome == "rejected"} == bad
+    assert all(calls[text] == 1 for text in bad), "a failure is not called again"
+    assert calls.total() < 80 + 40, "savepoints keep the others of the group"
     assert await bench.violations() == []
 
 
