@@ -129,6 +129,7 @@ class Worker:
                 [link("transaction") for _ in range(settings.transactions)],
                 self._functions,
                 lease,
+                hand,
                 self._executor,
                 advancer,
             )

@@ -163,6 +163,7 @@ class Hand:
         self._turn = 0
         self._running = 0
         self._waiting: deque[HeldCommand] = deque()
+        self._queued = 0
         self.changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -201,6 +202,15 @@ class Hand:
         self.changed.set()
         return None
 
+    def queue(self) -> None:
+        """Notes a command that waits for a transaction."""
+        self._queued += 1
+
+    def unqueue(self, count: int) -> None:
+        """Notes that so many have got one."""
+        self._queued -= count
+        self.changed.set()
+
     def give_up_waiting(self) -> list[HeldCommand]:
         """Those that wait for their turn, which wait no more."""
         waiting = list(self._waiting)
@@ -217,10 +227,10 @@ class Hand:
 
     @property
     def free(self) -> int:
-        """How many more commands there is room for."""
-        return min(
-            self._concurrency - self._running - len(self._waiting), self._size - len(self._held)
-        )
+        """How many more commands there is room for. What is not begun takes the room of what runs,
+        so that little of it is kept from other workers."""
+        busy = self._running + len(self._waiting) + self._queued
+        return min(self._concurrency - busy, self._size - len(self._held))
 
     @property
     def has_much_room(self) -> bool:

@@ -28,7 +28,7 @@ from outbox.engine.advance import Advancer, Then
 from outbox.engine.attempt import Attempt
 from outbox.engine.clock import clock
 from outbox.engine.execute import Executor
-from outbox.engine.hand import HeldCommand
+from outbox.engine.hand import Hand, HeldCommand
 from outbox.engine.lease import Lease
 from outbox.engine.link import InterruptedStatementError, Link
 from outbox.store.connect import Connection
@@ -86,12 +86,14 @@ class Transactions:
         links: Sequence[Link],
         functions: Functions,
         lease: Lease,
+        hand: Hand,
         executor: Executor,
         advancer: Advancer,
     ) -> None:
         self._links = links
         self._functions = functions
         self._lease = lease
+        self._hand = hand
         self._executor = executor
         self._advancer = advancer
         self._queue: deque[Member] = deque()
@@ -105,11 +107,13 @@ class Transactions:
     def add(self, held: HeldCommand, then: Then) -> None:
         """Queues a command for the next transaction."""
         self._queue.append(Member(held, then))
+        self._hand.queue()
         self._filled.set()
 
     def abandon(self) -> list[HeldCommand]:
         """Forgets what has not come to its end, and returns it."""
         left = [member.held for member in (*self._queue, *self._under_way)]
+        self._hand.unqueue(len(self._queue))
         self._queue.clear()
         return left
 
@@ -135,6 +139,7 @@ class Transactions:
             seen = len(self._queue)
             await asyncio.sleep(0)
         group = [self._queue.popleft() for _ in range(min(len(self._queue), _LARGEST_GROUP))]
+        self._hand.unqueue(len(group))
         if not self._queue:
             self._filled.clear()
         return group

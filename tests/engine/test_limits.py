@@ -2,6 +2,9 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
+
+from psycopg import AsyncConnection
 
 from outbox import App, Command, Saga
 from tests.engine.bench import Bench, Note, make_saga, until
@@ -93,3 +96,27 @@ async def test_every_type_progresses_with_fewer_places_than_types(bench: Bench) 
         assert alive > 0
         await bench.all_settled()
     assert watch.most["all"] <= 2
+
+
+async def test_little_waits_for_a_transaction_in_a_worker_whose_handlers_are_slow(
+    bench: Bench,
+) -> None:
+    saga, go_on = make_saga(), asyncio.Event()
+
+    @saga.step(transactional=True, pivot=True)
+    async def book(cmd: Command[Note], tx: AsyncConnection[Any]) -> None:
+        await go_on.wait()
+
+    await bench.register(saga)
+    await bench.start_many(saga, 100)
+    held = "select count(*) from outbox where worker is not null"
+    async with bench.worker(saga, concurrency=5, transactions=2, poll=0.05):
+        await until(lambda: _is(bench, held, 15))
+        await asyncio.sleep(0.3)  # it has looked for more several times
+        assert await bench.rows(held) == [(15,)], "each lane has five, and five wait"
+        go_on.set()
+        await bench.all_settled()
+
+
+async def _is(bench: Bench, statement: str, count: int) -> bool:
+    return await bench.rows(statement) == [(count,)]
