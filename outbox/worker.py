@@ -17,6 +17,7 @@ from outbox.engine.follow import Follower
 from outbox.engine.hand import Hand
 from outbox.engine.lease import Lease
 from outbox.engine.link import Links
+from outbox.engine.shared_transaction import SharedTransaction
 from outbox.engine.transaction import Transactions
 from outbox.engine.wake import Wake
 from outbox.errors import DefinitionError, OutboxError, translated
@@ -130,8 +131,8 @@ class Worker:
                 self._functions,
                 lease,
                 hand,
-                self._executor,
                 advancer,
+                SharedTransaction(self._functions, lease, self._executor, advancer),
             )
             listen_dsn = settings.listen_dsn
             wake = Wake(

@@ -7,8 +7,18 @@ from typing import Any, assert_never
 
 import orjson
 
-from outbox.definition.outcomes import Done, InDoubt, Outcome, Refused, Retried, describe, has_nul
+from outbox.definition.outcomes import (
+    Done,
+    InDoubt,
+    Outcome,
+    Refused,
+    Retried,
+    describe,
+    from_exception,
+    has_nul,
+)
 from outbox.definition.step import Runnable
+from outbox.engine.clock import clock
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
 from outbox.store.functions import Report
@@ -37,9 +47,31 @@ class Attempt:
         self.ended = ended
         self.wrote_nothing = wrote_nothing
 
+    @classmethod
+    def failed(cls, held: HeldCommand, error: dict[str, Any]) -> Attempt:
+        """A failed attempt of a transactional command, which has had no effect: its transaction was
+        undone."""
+        return cls(held, Retried(error), took=0.0, doubt_for=0.0, ended=clock())
+
+    @classmethod
+    def unbegun(cls, held: HeldCommand, error: Exception) -> Attempt:
+        """An attempt that failed before its handler was called."""
+        outcome = from_exception(error, held.runnable.retry)
+        return cls(held, outcome, 0.0, 0.0, clock(), wrote_nothing=True)
+
     def replaced(self, outcome: Outcome) -> Attempt:
         """The same attempt with another outcome."""
         return Attempt(self.held, outcome, self.took, self.doubt_for, self.ended)
+
+    def rolled_back(self) -> Attempt:
+        """The same attempt, its writes undone: it has had no effect, so nothing is in doubt."""
+        outcome = self.outcome
+        return self.replaced(Retried(outcome.error)) if isinstance(outcome, InDoubt) else self
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the transaction that it ran in may be committed."""
+        return self.wrote_nothing or isinstance(self.outcome, Done)
 
     @property
     def error(self) -> dict[str, Any] | None:

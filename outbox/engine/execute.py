@@ -88,7 +88,7 @@ class Executor:
         try:
             command = held.to_command(self._resources)
         except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
-            return _unbegun(held, error)
+            return Attempt.unbegun(held, error)
         watched, failure, value = await self._run_in(tx, [held], command)
         return _to_attempt(held, watched, failure or keep(held.runnable, value, self._lease))
 
@@ -106,7 +106,7 @@ class Executor:
             try:
                 commands.append(held.to_command(self._resources))
             except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
-                attempts[place] = _unbegun(held, error)
+                attempts[place] = Attempt.unbegun(held, error)
             else:
                 places.append(place)
         if not places:
@@ -149,7 +149,7 @@ class Executor:
             try:
                 command = held.to_command(self._resources)
             except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
-                attempt = _unbegun(held, error)
+                attempt = Attempt.unbegun(held, error)
         if command is None:
             if not runnable.is_async:
                 self.threads.give_back()
@@ -273,11 +273,6 @@ class Executor:
             else (keep(runnable, value, self._lease), False)
             for value in given
         ]
-
-
-def _unbegun(held: HeldCommand, error: Exception) -> Attempt:
-    outcome = from_exception(error, held.runnable.retry)
-    return Attempt(held, outcome, 0.0, 0.0, clock(), wrote_nothing=True)
 
 
 def _to_attempt(held: HeldCommand, watched: Watched, outcome: Outcome) -> Attempt:

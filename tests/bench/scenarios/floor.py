@@ -11,7 +11,7 @@ NAME = "floor"
 
 def run(bench: Bench) -> None:
     """The floor over 1, 2 and 4 connections, pgbench and single-row commits, in turns."""
-    sagas, seconds = bench.options.size(60_000, 12_000), bench.options.size(10, 1)
+    sagas, seconds = bench.options.size(60_000, 8_000), bench.options.size(10, 1)
     with yardsticks(bench.server) as yardstick:
         for _ in range(bench.options.repeats):
             for connections in CONNECTIONS:
