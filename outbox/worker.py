@@ -230,7 +230,12 @@ async def register(
         for (type_, version), saga in app.sagas.items():
             with translated():
                 done[type_, version] = await functions.register(
-                    connection, type_, version, describe_steps(saga), describe_input(saga)
+                    connection,
+                    type_,
+                    version,
+                    describe_steps(saga),
+                    describe_input(saga),
+                    saga.deadline,
                 )
     return done
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 from urllib.parse import quote
@@ -17,21 +17,27 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
-Kind = Literal["action", "compensation"]
+Kind = Literal["action", "compensation", "reconcile"]
 
 # Stripe's limit, the shortest of the well-known providers'.
 _KEY_LIMIT = 255
 
 
-def idempotency_key(type_: str, key: str, step: str, *, undo: bool, revision: int) -> str:
-    """The key under which a provider sees a step: ``<type>/<saga key>/<step>[/undo][#revision]``.
+def idempotency_key(
+    type_: str, key: str, step: str, *, undo: bool, revision: int, element: int | None = None
+) -> str:
+    """The key under which a provider sees a step:
+    ``<type>/<saga key>/<step>[/<element>][/undo][#revision]``.
 
     The parts are percent-escaped, so that no two sagas share a key; beyond 255 characters the
     saga's key is replaced by its SHA-256, and if that does not do, the whole by its own. A hash
     follows a ``=``, which no escaped part contains.
     """
     tail = (
-        f"/{quote(step, safe='')}" + ("/undo" if undo else "") + (f"#{revision}" * bool(revision))
+        f"/{quote(step, safe='')}"
+        + ("" if element is None else f"/{element}")
+        + ("/undo" if undo else "")
+        + (f"#{revision}" * bool(revision))
     )
     head = quote(type_, safe="")
     whole = f"{head}/{quote(key, safe='')}{tail}"
@@ -41,6 +47,15 @@ def idempotency_key(type_: str, key: str, step: str, *, undo: bool, revision: in
     if len(hashed) <= _KEY_LIMIT:
         return hashed
     return f"={hashlib.sha256(whole.encode()).hexdigest()}"
+
+
+class HasResults(Protocol[R_co]):
+    """A step that runs for each of some elements, as far as its results go."""
+
+    @property
+    def name(self) -> str: ...
+
+    def load_results(self, value: dict[int, object], count: int) -> Sequence[R_co | None]: ...
 
 
 class HasResult(Protocol[R_co]):
@@ -63,7 +78,7 @@ class Command(Generic[I_co]):
         version: the version of the type that this saga runs.
         key: the idempotency key that the saga was started with.
         step: the step's name; of a compensation, the name of the step that it undoes.
-        kind: ``"action"`` or ``"compensation"``.
+        kind: ``"action"``, ``"compensation"`` or ``"reconcile"``.
         input: the saga's input, an instance of its model.
         attempt: which attempt of this command this is, from 1.
         in_doubt: an earlier attempt's effect is unknown; of a compensation: it is not known whether
@@ -71,6 +86,7 @@ class Command(Generic[I_co]):
         error: of a compensation: what went wrong, as ``{"type": …, "message": …}``.
         revision: how often the idempotency key was changed, each time because an attempt was known
             to have had no effect.
+        element: the place of the element, from 0, of a step that runs for each of some.
     """
 
     saga_id: UUID
@@ -84,6 +100,7 @@ class Command(Generic[I_co]):
     in_doubt: bool = False
     error: Mapping[str, Any] | None = None
     revision: int = 0
+    element: int | None = None
     _results: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _resources: Iterable[object] = field(default=(), repr=False)
 
@@ -92,7 +109,12 @@ class Command(Generic[I_co]):
         """The same in every attempt, for providers (at most 255 characters). Only a retry of an
         attempt that is known to have had no effect gets another."""
         return idempotency_key(
-            self.type, self.key, self.step, undo=self.kind == "compensation", revision=self.revision
+            self.type,
+            self.key,
+            self.step,
+            undo=self.kind == "compensation",
+            revision=self.revision,
+            element=self.element,
         )
 
     def result(self, step: HasResult[R]) -> R:
@@ -105,13 +127,31 @@ class Command(Generic[I_co]):
             raise LookupError(
                 f'step "{step.name}" has no result in saga {self.saga_id}: it was not done'
             )
-        return step.load_result(_parsed(self._results[step.name]))
+        return step.load_result(parsed(self._results[step.name]))
 
     def find_result(self, step: HasResult[R]) -> R | None:
         """The result of an earlier step, or None when it was not done or is in doubt."""
         if step.name not in self._results:
             return None
-        return step.load_result(_parsed(self._results[step.name]))
+        return step.load_result(parsed(self._results[step.name]))
+
+    def results(self, step: HasResults[R]) -> Sequence[R | None]:
+        """The results of an earlier step that ran for each of some elements, in the order of the
+        elements; None of those that were not done.
+
+        Raises:
+            LookupError: that step has not begun in this saga.
+        """
+        elements = self._results.get(f"{step.name}/")
+        if elements is None:
+            raise LookupError(f'step "{step.name}" has no elements in saga {self.saga_id}')
+        count = len(parsed(elements))
+        found = {
+            n: parsed(self._results[f"{step.name}/{n}"])
+            for n in range(count)
+            if f"{step.name}/{n}" in self._results
+        }
+        return step.load_results(found, count)
 
     def resource(self, kind: builtins.type[T]) -> T:
         """The object of this class that the app's lifespan set up for the worker.
@@ -125,6 +165,6 @@ class Command(Generic[I_co]):
         raise LookupError(f"the app's lifespan yields no {kind.__name__}")
 
 
-def _parsed(result: object) -> object:
+def parsed(result: object) -> Any:
     """A stored result; what this worker has stored itself is still JSON."""
     return orjson.loads(result) if isinstance(result, bytes) else result

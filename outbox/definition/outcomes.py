@@ -81,7 +81,77 @@ class InDoubt:
     counted: bool = True
 
 
-Outcome = Done | Retried | Refused | InDoubt
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """The command has to be looked at by a person, who decides how it goes on."""
+
+    error: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The step's condition did not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Of a choice, the place of the alternative, from 0; None for none of them."""
+
+    place: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Branched:
+    """Lines begin side by side: one for each of the ``elements`` (a JSON array in UTF-8), or for
+    each branch of a group."""
+
+    elements: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The command waits; ``plan`` is what the SQL function ``line_waits`` takes, JSON in UTF-8."""
+
+    plan: bytes
+
+
+Failure = Retried | Refused | InDoubt | Suspended
+Decision = Skipped | Chosen | Branched | Waiting
+Outcome = Done | Failure | Decision
+
+
+class Happened:
+    """Returned by a reconcile: the step has had its effect.
+
+    Args:
+        result: what the step's handler would have returned.
+    """
+
+    def __init__(self, result: Any = None) -> None:
+        self.result = result
+
+
+class NotDone:
+    """Returned by a reconcile: the step has had no effect, and will have none any more.
+
+    Args:
+        reason: for people.
+    """
+
+    def __init__(self, reason: str = "the step has had no effect") -> None:
+        self.reason = reason
+
+
+class Unknown:
+    """Returned by a reconcile: nobody can say whether the step has had its effect; the saga is
+    suspended.
+
+    Args:
+        reason: for people.
+    """
+
+    def __init__(self, reason: str = "it cannot be found out") -> None:
+        self.reason = reason
 
 
 def describe(error: BaseException) -> dict[str, Any]:

@@ -7,14 +7,16 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from outbox.definition.flow import Built, Choice, Wait
 from outbox.definition.retry import Retry
 from outbox.definition.saga import Saga
-from outbox.definition.step import Runnable
+from outbox.definition.step import Runnable, Step
 from outbox.errors import ConfigurationError, DefinitionError, OutboxError
 
 
@@ -93,19 +95,33 @@ def load_app(reference: str) -> App:
 def describe_steps(saga: Saga[Any]) -> str:
     """A saga's steps as the JSON text that the database registers; times in seconds."""
     described = []
+    saga.link()
     for position, step in enumerate(saga.steps, start=1):
-        undo = step.undo
+        undo, ask = step.undo, step.ask
+        transactional = isinstance(step, Step) and step.transactional
+        policy = step if isinstance(step, Step | Built) else None
+        assert policy is not None, "a step has a handler, or is built in"
         described.append(
             {
                 "position": position,
                 "name": step.name,
                 "state": step.state,
+                "does": step.does,
+                "next": step.next,
+                "heads": step.heads or None,
+                "signal": step.signal if isinstance(step, Wait) else None,
+                "fans_out": isinstance(step, Step) and step.each is not None,
+                "concurrency": step.concurrency if isinstance(step, Step) else None,
+                "best_effort": step.best_effort,
+                "optional": any(isinstance(group, Choice) for group in step.within),
+                "key_age": _interval(step.key_age if isinstance(step, Step) else None),
                 "pivot": step.pivot,
-                "transactional": step.transactional,
-                **_policy("", step, step.retry),
+                "transactional": transactional,
+                **_policy("", policy, policy.retry),
                 "undo": undo is not None,
                 "undo_transactional": undo is not None and undo.transactional,
-                **_policy("undo_", undo or step, undo.retry if undo else step.retry),
+                **_policy("undo_", undo or policy, undo.retry if undo else policy.retry),
+                **({} if ask is None else _policy("ask_", ask, ask.retry)),
                 "nothing_to_undo": step.nothing_to_undo,
             }
         )
@@ -117,7 +133,11 @@ def describe_input(saga: Saga[Any]) -> str:
     return orjson.dumps(saga.input.model_json_schema()).decode()
 
 
-def _policy(prefix: str, runnable: Runnable, retry: Retry) -> dict[str, Any]:
+def _interval(duration: timedelta | None) -> str | None:
+    return None if duration is None else f"{duration.total_seconds()} seconds"
+
+
+def _policy(prefix: str, runnable: Runnable | Built[Any], retry: Retry) -> dict[str, Any]:
     return {
         f"{prefix}timeout": f"{runnable.timeout} seconds",
         f"{prefix}attempts": retry.attempts,

@@ -1,4 +1,5 @@
-"""Steps: an action and, perhaps, its compensation; each a handler with its policies."""
+"""Steps: an action and, perhaps, its compensation and its reconcile; each a handler with its
+policies."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from types import UnionType
 from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -13,7 +15,16 @@ import orjson
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
-from outbox.definition.outcomes import Rejected, RetryAfter
+from outbox.definition.flow import Arrived, Node, elements_of
+from outbox.definition.outcomes import (
+    Happened,
+    NotDone,
+    Outcome,
+    Rejected,
+    RetryAfter,
+    Skipped,
+    Unknown,
+)
 from outbox.definition.retry import Retry
 from outbox.errors import DefinitionError
 
@@ -26,7 +37,15 @@ _NOTHING: Any = TypeAdapter(Any)
 
 
 class Runnable:
-    """A handler with its policies: what a step's action and its compensation have in common."""
+    """A handler with its policies: what a step's action, its compensation and its reconcile have in
+    common.
+
+    Attributes:
+        asks_for: of a reconcile, the step that it asks after.
+    """
+
+    decides = False
+    asks_for: Step[Any, Any] | None = None
 
     def __init__(
         self,
@@ -36,6 +55,7 @@ class Runnable:
         timeout: float,
         transactional: bool,
         bulk: bool,
+        each: bool = False,
     ) -> None:
         self.handler = handler
         self.retry = retry
@@ -49,7 +69,9 @@ class Runnable:
             raise DefinitionError(f"{owner} is transactional, so its handler must be `async def`")
         if bulk and not transactional:
             raise DefinitionError(f"{owner} is bulk, so it must be transactional=True as well")
-        wanted = ("cmds" if bulk else "cmd", "tx") if transactional else ("cmd",)
+        if bulk and each:
+            raise DefinitionError(f"{owner} runs for each element, so it cannot be bulk")
+        wanted = ["cmds" if bulk else "cmd", *["element"] * each, *["tx"] * transactional]
         required = [
             p
             for p in inspect.signature(handler).parameters.values()
@@ -61,6 +83,7 @@ class Runnable:
                 f"not ({', '.join(p.name for p in required)})"
             )
         self._adapter = _result_adapter(handler, owner, bulk)
+        self._element = _element_adapter(handler, required[1].name) if each else None
 
     def dump_result(self, value: object) -> bytes:
         """A handler's result as JSON in UTF-8.
@@ -74,6 +97,11 @@ class Runnable:
             # orjson reads what is beyond 64 bits as a float, and refuses to write it.
             orjson.dumps(self._adapter.dump_python(value, mode="json", warnings="error"))
         return json
+
+    def load_element(self, value: object) -> Any:
+        """A stored element, validated against the annotation of the handler's second argument."""
+        assert self._element is not None, "this step runs for no elements"
+        return self._element.validate_python(value)
 
     def load(self, value: object) -> Any:
         """A stored result, validated against the handler's return annotation."""
@@ -90,7 +118,7 @@ def _result_adapter(handler: Handler, owner: str, bulk: bool) -> TypeAdapter[Any
             f"{owner}: its annotations do not resolve ({error}); "
             "define the types it names at module level"
         ) from error
-    if "return" not in hints:
+    if "return" not in hints or _is_answer(hints["return"]):
         return cast(TypeAdapter[Any], _NOTHING)
     result = _item(hints["return"], owner) if bulk else hints["return"]
     try:
@@ -100,6 +128,16 @@ def _result_adapter(handler: Handler, owner: str, bulk: bool) -> TypeAdapter[Any
             f"{owner}: a result of type {result!r} cannot be stored; return a pydantic model, a "
             "dataclass, or what JSON knows"
         ) from error
+
+
+def _is_answer(annotation: Any) -> bool:
+    """Whether this is what a reconcile returns, which is not stored."""
+    kinds = get_args(annotation) or (annotation,)
+    return any(kind in (Happened, NotDone, Unknown) for kind in kinds)
+
+
+def _element_adapter(handler: Handler, argument: str) -> TypeAdapter[Any]:
+    return TypeAdapter(get_type_hints(handler).get(argument, Any))
 
 
 def _item(annotation: Any, owner: str) -> Any:
@@ -119,8 +157,9 @@ def _item(annotation: Any, owner: str) -> Any:
     return Union[tuple(results)] if results else None  # noqa: UP007 - of what is known now
 
 
-class Step(Runnable, Generic[I, R]):
-    """A named unit of a saga: its action and, perhaps, its compensation. Made by ``Saga.step``."""
+class Step(Runnable, Node[I], Generic[I, R]):
+    """A named unit of a saga: its action and, perhaps, its compensation and its reconcile. Made by
+    ``Saga.step``."""
 
     def __init__(
         self,
@@ -135,14 +174,37 @@ class Step(Runnable, Generic[I, R]):
         bulk: bool,
         pivot: bool,
         nothing_to_undo: str | None,
+        when: Callable[[Any], Any] | None,
+        each: Callable[[Any], Any] | None,
+        concurrency: int | None,
+        best_effort: bool,
+        key_age: timedelta | None,
     ) -> None:
-        super().__init__(handler, owner, retry, timeout, transactional, bulk)
-        self.name = name
-        self.owner = owner
-        self.state = state or f"{name.upper()}_DONE"
+        Node.__init__(self, name, owner, state, when)
+        Runnable.__init__(
+            self, handler, owner, retry, timeout, transactional, bulk, each=each is not None
+        )
         self.pivot = pivot
         self.nothing_to_undo = nothing_to_undo
-        self.undo: Runnable | None = None
+        self.each = each
+        self.concurrency = concurrency
+        self.best_effort = best_effort
+        self.key_age = key_age
+        self.decides = when is not None or each is not None
+
+    @property
+    def predicates(self) -> list[Callable[[Any], Any]]:
+        return super().predicates + ([] if self.each is None else [self.each])
+
+    def decide(self, command: Any, awaits: str | None, arrived: Arrived | None) -> Outcome | None:  # type: ignore[override]
+        """What becomes of a command before its handler is called; None: it is to be called."""
+        if self.when is not None and not self.when(command):
+            return Skipped()
+        return None if self.each is None else elements_of(self.owner, self.each(command))
+
+    def load_results(self, value: dict[int, object], count: int) -> list[R | None]:
+        """The stored results of the elements, in order; None of those that have none."""
+        return [cast(R, self.load(value[n])) if n in value else None for n in range(count)]
 
     def load_result(self, value: object) -> R:
         """A stored result of this step's action."""
@@ -185,7 +247,48 @@ class Step(Runnable, Generic[I, R]):
                 timeout,
                 transactional,
                 bulk,
+                each=self.each is not None,
             )
             return self.undo
+
+        return declare
+
+    def reconcile(
+        self, *, retry: Retry | None = None, timeout: float = 60.0
+    ) -> Callable[[Callable[..., Any]], Runnable]:
+        """Declares how to find out whether this step has had its effect.
+
+        It is asked whenever an attempt is left in doubt, after the attempt's deadline and a grace,
+        and before the step is tried again or undone. The handler takes the command, under whose
+        idempotency key the attempt was made, and returns ``Happened(result)``, ``NotDone()`` or
+        ``Unknown()``, which suspends the saga.
+
+        Args:
+            retry: default 20 attempts; exhausted, it is as good as ``Unknown()``.
+            timeout: seconds an attempt may take.
+
+        Raises:
+            DefinitionError: the step has a reconcile already, or is transactional, so that it is
+                never in doubt.
+        """
+
+        def declare(handler: Callable[..., Any]) -> Runnable:
+            if self.ask is not None:
+                raise DefinitionError(f"{self.owner} has two reconciles")
+            if self.transactional:
+                raise DefinitionError(
+                    f"{self.owner} is transactional, so it is never in doubt: it needs no reconcile"
+                )
+            self.ask = Runnable(
+                handler,
+                f"the reconcile of {self.owner}",
+                retry or Retry(attempts=20),
+                timeout,
+                transactional=False,
+                bulk=False,
+                each=self.each is not None,
+            )
+            self.ask.asks_for = self
+            return self.ask
 
         return declare

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import orjson
 import psycopg
 
-from outbox.definition.outcomes import Done, Refused, Retried, storable
+from outbox.definition.outcomes import Decision, Done, Refused, Retried, storable
 from outbox.engine.attempt import Attempt
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
@@ -64,7 +64,8 @@ class Advancer:
             return None
         done = isinstance(attempt.outcome, Done)
         # A refusal is an answer, which the saga was made for; what else fails is trouble.
-        level: Level = "info" if isinstance(attempt.outcome, Done | Refused) else "warning"
+        quiet = isinstance(attempt.outcome, Done | Refused | Decision)
+        level: Level = "info" if quiet else "warning"
         if self._telemetry.wants(level):
             self._telemetry.emit(
                 "transition",
@@ -74,7 +75,7 @@ class Advancer:
                 status=answer.status,
                 seq=answer.seq,
                 took=round(attempt.took, 4),
-                **({} if done else {"error": attempt.error}),
+                **({} if attempt.error is None else {"error": attempt.error}),
             )
         return answer
 

@@ -8,14 +8,25 @@ from typing import Any, assert_never
 import orjson
 
 from outbox.definition.outcomes import (
+    Branched,
+    Chosen,
+    Decision,
     Done,
+    Failure,
+    Happened,
     InDoubt,
+    NotDone,
     Outcome,
     Refused,
     Retried,
+    Skipped,
+    Suspended,
+    Unknown,
+    Waiting,
     describe,
     from_exception,
     has_nul,
+    storable,
 )
 from outbox.definition.step import Runnable
 from outbox.engine.clock import clock
@@ -76,11 +87,13 @@ class Attempt:
     @property
     def error(self) -> dict[str, Any] | None:
         """What went wrong, or None."""
-        return None if isinstance(self.outcome, Done) else self.outcome.error
+        return self.outcome.error if isinstance(self.outcome, Failure) else None
 
     def to_report(self) -> Report:
         """The outcome as the database is told it."""
         held, outcome = self.held, self.outcome
+        if isinstance(outcome, Decision):
+            return self._decided(outcome)
         if isinstance(outcome, Done):
             goes_on = held.kind == "action"
             return Report(
@@ -102,19 +115,59 @@ class Attempt:
                 report.after = None if after is None else timedelta(seconds=after)
             case InDoubt(counted=counted):
                 report.outcome, report.counted = "in_doubt", counted
+            case Suspended():
+                report.outcome = "suspended"
+            case _:
+                assert_never(outcome)
+        return report
+
+    def _decided(self, outcome: Decision) -> Report:
+        """What was decided about a command without running it."""
+        report = Report(self.held.command, self.held.fence, "", took=self.took)
+        match outcome:
+            case Skipped():
+                report.outcome = "skipped"
+            case Chosen(place=place):
+                report.outcome, report.result = "chosen", orjson.dumps(place)
+            case Branched(elements=elements):
+                report.outcome, report.result = "branched", elements
+            case Waiting(plan=plan):
+                report.outcome, report.result = "waiting", plan
             case _:
                 assert_never(outcome)
         return report
 
 
 def keep(runnable: Runnable, value: object, limits: Lease) -> Outcome:
-    """A handler's result as JSON, or a failed attempt when it cannot be stored."""
+    """A handler's result as JSON, or a failed attempt when it cannot be stored; of a reconcile,
+    what it answers."""
+    if runnable.asks_for is not None:
+        match value:
+            case Happened(result=found):
+                return keep(runnable.asks_for, found, limits)
+            case NotDone(reason=reason):
+                return Refused({"type": "NotDone", "message": storable(reason)})
+            case Unknown(reason=reason):
+                return Retried({"type": "Unknown", "message": storable(reason)}, give_up=True)
+            case _:
+                message = f"a reconcile returns Happened, NotDone or Unknown, not {value!r:.80}"
+                return Retried({"type": "NoAnswer", "message": storable(message)}, give_up=True)
     if value is None:
         return Done(None)
     try:
         result = runnable.dump_result(value)
     except Exception as error:  # noqa: BLE001 - pydantic calls the user's serializers
         return _not_storable(describe(error)["message"])
+    return _problem(result, limits) or Done(result)
+
+
+def checked(outcome: Branched, limits: Lease) -> Outcome:
+    """The same, or a failed attempt when its elements cannot be stored."""
+    assert outcome.elements is not None, "a group of branches has no elements"
+    return _problem(outcome.elements, limits) or outcome
+
+
+def _problem(result: bytes, limits: Lease) -> Retried | None:
     if len(result) > limits.max_result_bytes:
         return _not_storable(
             f"the result has {len(result)} bytes, the limit is {limits.max_result_bytes} "
@@ -122,7 +175,7 @@ def keep(runnable: Runnable, value: object, limits: Lease) -> Outcome:
         )
     if has_nul(result):
         return _not_storable("the result contains a NUL character")
-    return Done(result)
+    return None
 
 
 def _not_storable(message: str) -> Retried:

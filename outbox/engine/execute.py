@@ -11,9 +11,18 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from outbox.definition.outcomes import Done, Outcome, Rejected, Retried, RetryAfter, from_exception
+from outbox.definition.outcomes import (
+    Branched,
+    Done,
+    Failure,
+    Outcome,
+    Rejected,
+    Retried,
+    RetryAfter,
+    from_exception,
+)
 from outbox.definition.step import Runnable
-from outbox.engine.attempt import Attempt, keep
+from outbox.engine.attempt import Attempt, checked, keep
 from outbox.engine.clock import clock
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
@@ -79,6 +88,22 @@ class Executor:
         self._watch.close()
         self.threads.close()
 
+    def decide(self, held: HeldCommand) -> Attempt | None:
+        """What becomes of a command without a handler: it is skipped, it waits, it branches; None:
+        its handler is to be called."""
+        began = clock()
+        try:
+            command = held.to_command(self._resources)
+            outcome = held.runnable.decide(command, held.awaits, held.arrived)
+        except Exception as error:  # noqa: BLE001 - the user's functions may raise anything
+            return Attempt.unbegun(held, error)
+        if outcome is None:
+            return None
+        if isinstance(outcome, Branched) and outcome.elements is not None:
+            outcome = checked(outcome, self._lease)
+        ended = clock()
+        return Attempt(held, outcome, ended - began, 0.0, ended)
+
     async def execute(self, held: HeldCommand, tx: Connection) -> Attempt | None:
         """One attempt of a transactional step; None: it was not begun. The transaction's connection
         is closed when the handler outlives its time."""
@@ -86,10 +111,10 @@ class Executor:
         if clock() > held.begin_before:
             return None
         try:
-            command = held.to_command(self._resources)
+            arguments = held.arguments(held.to_command(self._resources))
         except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
             return Attempt.unbegun(held, error)
-        watched, failure, value = await self._run_in(tx, [held], command)
+        watched, failure, value = await self._run_in(tx, [held], *arguments)
         return _to_attempt(held, watched, failure or keep(held.runnable, value, self._lease))
 
     async def execute_bulk(
@@ -144,13 +169,13 @@ class Executor:
         that is reserved for it."""
         runnable = held.runnable
         began = clock()
-        command = attempt = None
+        arguments = attempt = None
         if began <= held.begin_before:
             try:
-                command = held.to_command(self._resources)
+                arguments = held.arguments(held.to_command(self._resources))
             except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
                 attempt = Attempt.unbegun(held, error)
-        if command is None:
+        if arguments is None:
             if not runnable.is_async:
                 self.threads.give_back()
             then(held, attempt)
@@ -165,10 +190,10 @@ class Executor:
         watched = Watched(began, runnable.timeout, ended)
         self._watch.add(watched)
         if runnable.is_async:
-            run = self._run(watched, (held,), command)
+            run = self._run(watched, (held,), *arguments)
             watched.future = asyncio.Task(run, loop=self._loop)
         else:
-            self._run_in_thread(watched, held, command)
+            self._run_in_thread(watched, held, arguments)
 
     async def _run(self, watched: Watched, group: Sequence[HeldCommand], *arguments: Any) -> None:
         """Calls an async handler, and says what it came to."""
@@ -192,13 +217,15 @@ class Executor:
         else:
             self._refuse_late(group, failure)
 
-    def _run_in_thread(self, watched: Watched, held: HeldCommand, command: Any) -> None:
+    def _run_in_thread(
+        self, watched: Watched, held: HeldCommand, arguments: tuple[Any, ...]
+    ) -> None:
         """Calls a plain handler in the thread reserved for it, and says what it came to."""
         handler, retry = held.runnable.handler, held.runnable.retry
 
-        def call(command: Any) -> Any:
+        def call(arguments: tuple[Any, ...]) -> Any:
             try:
-                return handler(command)
+                return handler(*arguments)
             except SystemExit as error:
                 raise _contained(error) from error
 
@@ -211,11 +238,11 @@ class Executor:
             else:
                 self._refuse_late([held], failure)
 
-        watched.future = self.threads.run(call, command)
+        watched.future = self.threads.run(call, arguments)
         watched.future.add_done_callback(done)
 
     async def _run_in(
-        self, tx: Connection, group: Sequence[HeldCommand], argument: Any
+        self, tx: Connection, group: Sequence[HeldCommand], *arguments: Any
     ) -> tuple[Watched, Outcome | None, Any]:
         """Runs a transactional handler to its end; when it is cancelled itself, it ends the handler
         first. Closes the connection of a handler that is left behind."""
@@ -227,7 +254,7 @@ class Executor:
 
         watched = Watched(clock(), group[0].runnable.timeout, ended)
         self._watch.add(watched)
-        run = self._run(watched, group, argument, tx)
+        run = self._run(watched, group, *arguments, tx)
         watched.future = asyncio.Task(run, loop=self._loop)
         try:
             failure, value = await waiting
@@ -251,7 +278,7 @@ class Executor:
 
     def _refuse_late(self, group: Sequence[HeldCommand], failure: Outcome | None) -> None:
         """Tells of the end of a handler that was left behind."""
-        error = None if failure is None or isinstance(failure, Done) else failure.error["message"]
+        error = failure.error["message"] if isinstance(failure, Failure) else None
         for held in group:
             self._telemetry.emit("late_result_refused", "warning", **held.fields, error=error)
 

@@ -74,6 +74,8 @@ class Follower:
         if self._draining:
             # Not left to the advance: a release wakes another worker.
             self._give_back(held, held.fence)
+        elif held.decides and (attempt := self._executor.decide(held)) is not None:
+            self._advancer.add(attempt, self._advanced)
         elif held.runnable.transactional:
             self._transactions.add(held, self._advanced)
         elif self._hand.begin(held):
@@ -104,8 +106,8 @@ class Follower:
             self._give_back(held, answer.fence)
         else:
             outcome = attempt.outcome
-            if held.kind == "action" and isinstance(outcome, Done):
-                held.shared.results[held.step.name] = outcome.result
+            if held.kind != "compensation" and isinstance(outcome, Done):
+                held.shared.results[held.result_name] = outcome.result
             # The advance came after the attempt's end, so its deadline is later than this.
             begin_before = attempt.ended + self._lease.hold
             self._go(held.followed_by(answer, begin_before, attempt.error))

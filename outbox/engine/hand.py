@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
-from outbox.definition.command import Command, Kind
+from outbox.definition.command import Command, Kind, parsed
+from outbox.definition.flow import Node, SubSaga
 from outbox.definition.saga import Saga
-from outbox.definition.step import Runnable, Step
 from outbox.store.functions import Answer, Claimed
 
 
@@ -23,6 +23,7 @@ class SharedState:
 
     saga: Saga[Any]
     command: UUID
+    saga_id: UUID
     key: str
     input: Any
     results: dict[str, Any]
@@ -42,23 +43,32 @@ class HeldCommand:
     fence: int
     shared: SharedState
     kind: str
-    step: Step[Any, Any]
-    runnable: Runnable
+    step: Node[Any]
+    runnable: Any
     attempt: int
     revision: int
     in_doubt: bool
     error: Mapping[str, Any] | None
     begin_before: float
+    element: int | None = None
+    awaits: str | None = None
+    arrived: Any = None
+
+    @property
+    def decides(self) -> bool:
+        """Whether something is to be decided before, or instead of, calling a handler."""
+        return bool(self.runnable.decides) and self.element is None
 
     @property
     def fields(self) -> dict[str, Any]:
         """What every log line about it carries."""
         return {
-            "saga_id": str(self.command),
+            "saga_id": str(self.shared.saga_id),
             "type": self.shared.saga.type,
             "step": self.step.name,
             "kind": self.kind,
             "attempt": self.attempt,
+            **({} if self.element is None else {"element": self.element}),
         }
 
     def to_command(self, resources: Iterable[object]) -> Command[Any]:
@@ -71,9 +81,9 @@ class HeldCommand:
         saga = shared.saga
         if shared.model is None:
             shared.model = saga.input.model_validate(shared.input)
-        undone_in_doubt = self.kind == "compensation" and step not in shared.results
+        undone_in_doubt = self.kind == "compensation" and self.result_name not in shared.results
         return Command(
-            self.command,
+            shared.saga_id,
             saga.type,
             saga.version,
             shared.key,
@@ -84,9 +94,22 @@ class HeldCommand:
             self.in_doubt or undone_in_doubt,
             self.error,
             self.revision,
+            self.element,
             shared.results,
             resources,
         )
+
+    @property
+    def result_name(self) -> str:
+        """Under which name the results know this command's."""
+        return self.step.name if self.element is None else f"{self.step.name}/{self.element}"
+
+    def arguments(self, command: Command[Any]) -> tuple[Any, ...]:
+        """What the handler is called with, but for a transaction."""
+        if self.element is None:
+            return (command,)
+        elements = parsed(self.shared.results[f"{self.step.name}/"])
+        return command, self.runnable.load_element(elements[self.element])
 
     def followed_by(
         self, answer: Answer, begin_before: float, error: Mapping[str, Any] | None
@@ -106,6 +129,7 @@ class HeldCommand:
             answer.in_doubt,
             error if error is not None else self.error,
             begin_before,
+            answer.element,
         )
 
 
@@ -115,7 +139,7 @@ def from_claim(row: Claimed, saga: Saga[Any], begin_before: float) -> HeldComman
     return HeldCommand(
         row.command,
         row.fence,
-        SharedState(saga, row.command, row.key, row.input, dict(row.results or {})),
+        SharedState(saga, row.command, row.saga_id, row.key, row.input, dict(row.results or {})),
         row.kind,
         step,
         _runnable(step, row.kind),
@@ -124,14 +148,18 @@ def from_claim(row: Claimed, saga: Saga[Any], begin_before: float) -> HeldComman
         row.in_doubt,
         row.error,
         begin_before,
+        row.element,
+        row.awaits,
+        row.arrived,
     )
 
 
-def _runnable(step: Step[Any, Any], kind: str) -> Runnable:
-    if kind == "action":
+def _runnable(step: Node[Any], kind: str) -> Any:
+    if kind == "action" or isinstance(step, SubSaga):
         return step
-    assert step.undo is not None, "the database sends undo only where it is declared"
-    return step.undo
+    runnable = step.undo if kind == "compensation" else step.ask
+    assert runnable is not None, "the database sends undo and reconcile only where declared"
+    return runnable
 
 
 class Hand:

@@ -35,6 +35,10 @@ class Claimed(NamedTuple):
     results: dict[str, Any] | None
     error: dict[str, Any] | None
     due_at: datetime
+    saga_id: UUID
+    element: int | None
+    awaits: str | None
+    arrived: Any
 
 
 class Answer(NamedTuple):
@@ -55,6 +59,7 @@ class Answer(NamedTuple):
     attempt: int
     revision: int
     in_doubt: bool
+    element: int | None
 
 
 class Lost(NamedTuple):
@@ -133,13 +138,23 @@ class Functions:
         self._reap = call(schema, "select * from {}.reap()")
         self._raise_alerts = call(schema, "select * from {}.raise_alerts()")
         self._purge = call(schema, "select * from {}.purge(%s, %s)")
-        self._register = call(schema, "select {}.register(%s, %s, %s::jsonb, %s::jsonb)")
+        self._register = call(
+            schema, "select {}.register(%s, %s, %s::jsonb, %s::jsonb, %s::interval)"
+        )
 
     async def register(
-        self, connection: Connection, type_: str, version: int, steps: str, input_schema: str
+        self,
+        connection: Connection,
+        type_: str,
+        version: int,
+        steps: str,
+        input_schema: str,
+        deadline: timedelta | None,
     ) -> str:
         """Registers a definition: ``registered``, ``updated`` or ``unchanged``."""
-        cursor = await connection.execute(self._register, (type_, version, steps, input_schema))
+        cursor = await connection.execute(
+            self._register, (type_, version, steps, input_schema, deadline)
+        )
         return str((await _one(cursor))[0])
 
     async def register_worker(

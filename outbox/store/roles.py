@@ -11,12 +11,12 @@ from psycopg import sql
 
 from outbox.store.connect import Connection
 
-_PRODUCER = ("start", "start_many", "input_schema")
+_PRODUCER = ("start", "start_many", "input_schema", "signal")
 _WORKER = (
     "register", "register_worker", "heartbeat", "deregister_worker", "doze", "claim", "advance",
     "recall", "lock_held", "release", "held", "reap", "raise_alerts", "purge",
 )  # fmt: skip
-_OPERATOR = ("retry", "abort", "resolve", "audit")
+_OPERATOR = ("retry", "abort", "cancel", "resolve", "audit")
 _VIEWS = ("overview", "timeline", "pending", "stuck", "manual_intervention")
 _PGQUEUER = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
 

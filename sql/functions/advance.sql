@@ -1,8 +1,8 @@
 -- The state machine. Takes a batch of outcomes, and for each whose fence still holds: appends the
 -- transition, moves the saga's command on, or closes the saga; all in the caller's transaction. What
--- is done and goes on, which is nearly all, is handled here; whatever else there is by divert().
+-- is done and goes on, which is nearly all, is handled here; other outcomes of plain steps by divert(); what is not plain by step_on().
 --
---   p_outcomes   done | retry | rejected | in_doubt
+--   p_outcomes   done | retry | rejected | in_doubt, and those of step_on()
 --   p_results    JSON of those that are done
 --   p_took       seconds
 --   p_no_effect  of a retry: the attempt is known to have had no effect
@@ -21,7 +21,7 @@ create or replace function advance(
     p_counted boolean[] default null, p_after interval[] default null, p_doubt_for interval[] default null)
 returns table (
     command uuid, verdict text, status text, fence integer, seq integer, kind text, step text,
-    ordinal integer, attempt integer, revision integer, in_doubt boolean)
+    ordinal integer, attempt integer, revision integer, in_doubt boolean, element integer)
 language plpgsql security definer set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off
 set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
@@ -31,6 +31,7 @@ declare
     v_hold interval;
     v_done integer;
     v_diverted integer;
+    v_stepped integer := 0;
 begin
     select s.hold into strict v_hold from setting s;
 
@@ -49,15 +50,16 @@ begin
             order by u.command) as g
         cross join lateral (
             select o.ctid, o.id, o.fence, o.worker, o.seq, o.ordinal, o.attempt, o.kind, o.abort, o.type,
-                o.version, o.step
+                o.version, o.step, o.root, o.tail
             from outbox o where o.id = g.command offset 0) as o
         join definition_step s on s.type = o.type and s.version = o.version and s.name = o.step
         where o.fence = g.fence and o.worker = p_worker and o.kind = 'action' and not o.abort
+          and o.root is null and (s.next is not null or not o.tail)
     ),
     moved as (
         update outbox o
         set seq = o.seq + 1, fence = o.fence + 1, ordinal = o.ordinal + 1, attempt = 0, failures = 0,
-            deaths = 0, revision = 0, doubt_until = null, moved_at = v_now,
+            deaths = 0, revision = 0, doubt_until = null, awaits = null, moved_at = v_now,
             deadline = v_now + v_hold + h.next_timeout, step = h.next, state = h.state
         from held h
         where o.ctid = h.place and o.fence = h.fence and o.worker = p_worker and not o.abort
@@ -91,7 +93,7 @@ begin
         from applied a
     )
     select a.id, 'applied', a.to_status, k.fence, a.seq + 1, k.kind, a.next, k.ordinal, k.attempt, k.revision,
-        false
+        false, null::integer
     from applied a
     left join lateral (
         select a.fence + 1 as fence, 'action' as kind, a.ordinal + 1 as ordinal, 1 as attempt, 0 as revision) as k
@@ -107,12 +109,19 @@ begin
             p_give_up, p_counted, p_after, p_doubt_for);
     get diagnostics v_diverted = row_count;
     if v_done + v_diverted < cardinality(p_commands) then
+        return query
+            select * from step_on(
+                v_now, p_worker, p_commands, p_fences, p_outcomes, p_results, p_took, p_errors, p_no_effect,
+                p_give_up, p_counted, p_after, p_doubt_for);
+        get diagnostics v_stepped = row_count;
+    end if;
+    if v_done + v_diverted + v_stepped < cardinality(p_commands) then
         -- What has no transition of this very moment was applied before, or is not this worker's.
         return query
             select r.* from recall(p_worker, p_commands, p_fences) as r
             where not exists (
                 select from unnest(p_commands, p_fences) as g(command, fence)
-                join transition t on t.saga_id = g.command and t.fence = g.fence
+                join transition t on (t.saga_id = g.command or t.line = g.command) and t.fence = g.fence
                 where g.command = r.command and t.worker = p_worker and t.at = v_now);
         if exists (
             select from unnest(p_commands, p_fences) as g(command, fence)

@@ -7,7 +7,7 @@ set enable_nestloop to off set jit to off as $$
     with history as (
         select t.*,
             lag(t.to_status) over w as before,
-            lag(t.fence) over w as fence_before,
+            lag(t.fence) over (partition by t.saga_id, t.line order by t.seq) as fence_before,
             lag(t.attempt) over (partition by t.saga_id, t.ordinal, t.kind order by t.seq) as attempt_before
         from transition t
         window w as (partition by t.saga_id order by t.seq)
@@ -35,7 +35,7 @@ set enable_nestloop to off set jit to off as $$
     from outbox o join instance i on i.id = o.id where i.status is not null
     union all
     select o.id, 'a command belongs to a saga', 'it has no instance'
-    from outbox o where not exists (select from instance i where i.id = o.id)
+    from outbox o where not exists (select from instance i where i.id = coalesce(o.root, o.id))
     union all
     select s.saga_id, 'a transition belongs to a saga', 'it has no instance'
     from summary s where not exists (select from instance i where i.id = s.saga_id)
@@ -44,14 +44,15 @@ set enable_nestloop to off set jit to off as $$
     from summary s where s.first_seq <> 1 or s.last_seq <> s.transitions
     union all
     select o.id, 'the command knows its seq', format('it says %s, the history %s', o.seq, coalesce(s.last_seq, 0))
-    from outbox o left join summary s on s.saga_id = o.id where o.seq <> coalesce(s.last_seq, 0)
+    from outbox o left join summary s on s.saga_id = o.id where o.root is null and o.seq <> coalesce(s.last_seq, 0)
     union all
     select h.saga_id, 'a transition begins where the last one ended',
         format('seq %s goes from %s, the one before went to %s', h.seq, h.from_status, h.before)
     from history h where h.before is not null and h.before <> h.from_status
     union all
     select h.saga_id, 'a saga that ended stays ended', format('seq %s follows %s', h.seq, h.before)
-    from history h where h.before in ('COMPLETED', 'FAILED')
+    from history h
+    where h.before = 'FAILED' or (h.before = 'COMPLETED' and (h.kind <> 'act' or h.from_status <> 'COMPLETED'))
     union all
     select s.saga_id, 'the history ends in the saga''s status',
         format('the history says %s, the saga %s', s.last_status, coalesce(i.status, o.status, 'nothing'))
@@ -78,9 +79,10 @@ set enable_nestloop to off set jit to off as $$
     from instance i join definition f on f.type = i.type and f.version = i.version and f.registered_at <= i.created_at
     join definition_step d on d.type = i.type and d.version = i.version
     left join summary s on s.saga_id = i.id
-    where i.status = 'COMPLETED' and not coalesce(s.resolved, false) and not exists (
+    where i.status = 'COMPLETED' and not coalesce(s.resolved, false) and not d.optional and not exists (
         select from command c
-        where c.saga_id = i.id and c.step = d.name and c.kind = 'action' and c.outcome = 'done')
+        where c.saga_id = i.id and c.step = d.name and c.kind in ('action', 'reconcile')
+          and (c.outcome in ('done', 'skipped', 'joined') or d.best_effort))
     union all
     select u.saga_id, 'a completed saga undid nothing', format('step "%s" was undone', u.step)
     from undone u join instance i on i.id = u.saga_id join summary s on s.saga_id = u.saga_id
@@ -89,7 +91,7 @@ set enable_nestloop to off set jit to off as $$
     select i.id, 'a failed saga undid what it did', format('step "%s" (command %s) was %s and is not undone', c.step, c.ordinal, c.outcome)
     from instance i join summary s on s.saga_id = i.id
     join definition f on f.type = i.type and f.version = i.version and f.registered_at <= i.created_at
-    join command c on c.saga_id = i.id and c.kind = 'action' and c.outcome in ('done', 'in_doubt')
+    join command c on c.saga_id = i.id and c.kind in ('action', 'reconcile') and c.outcome in ('done', 'in_doubt')
     join definition_step d on d.type = i.type and d.version = i.version and d.name = c.step and d.undo
     where i.status = 'FAILED' and not s.resolved and not exists (
         select from undone u where u.saga_id = i.id and u.undoes = c.ordinal)
@@ -101,7 +103,7 @@ set enable_nestloop to off set jit to off as $$
     select u.saga_id, 'only what was done or in doubt is undone', format('step "%s" (command %s)', u.step, u.undoes)
     from undone u where not exists (
         select from command c
-        where c.saga_id = u.saga_id and c.ordinal = u.undoes and c.kind = 'action' and c.step = u.step
+        where c.saga_id = u.saga_id and c.ordinal = u.undoes and c.kind in ('action', 'reconcile') and c.step = u.step
           -- retry: aborted between two attempts, with the effect of the first in doubt
           and c.outcome in ('done', 'in_doubt', 'retry'))
 $$;

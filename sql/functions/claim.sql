@@ -12,7 +12,8 @@ create or replace function claim(
 returns table (
     command uuid, fence integer, seq integer, type text, version integer, key text, kind text,
     step text, ordinal integer, attempt integer, revision integer, in_doubt boolean,
-    input jsonb, results json, error jsonb, due_at timestamptz)
+    input jsonb, results json, error jsonb, due_at timestamptz,
+    saga_id uuid, element integer, awaits text, arrived json)
 language plpgsql security definer set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off
 set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
@@ -44,7 +45,8 @@ begin
     ), taken as (
         update outbox o
         set worker = p_worker, fence = o.fence + 1,
-            deadline = v_now + v_hold + case d.kind when 'action' then s.timeout else s.undo_timeout end,
+            deadline = v_now + v_hold + case d.kind
+                when 'action' then s.timeout when 'compensation' then s.undo_timeout else s.ask_timeout end,
             status = case o.status when 'CREATED' then 'EXECUTING' else o.status end
         from due d
         join definition_step s on s.type = d.type and s.version = d.version and s.name = d.step
@@ -55,14 +57,21 @@ begin
 
     return query
         select o.id, o.fence, o.seq, o.type, o.version, i.key, o.kind::text, o.step, o.ordinal,
-            o.attempt + 1, o.revision, o.doubt_until is not null, i.input, past.results, past.error, o.due_at
+            o.attempt + 1, o.revision, o.doubt_until is not null, i.input, past.results, past.error, o.due_at,
+            i.id, o.element, o.awaits::text, case when o.awaits is not null then arrived(o) end
         from outbox o
-        cross join lateral (select n.key, n.input from instance n where n.id = o.id offset 0) as i
+        cross join lateral (
+            select n.id, n.key, n.input from instance n where n.id = coalesce(o.root, o.id) offset 0) as i
         left join lateral (
-            select json_object_agg(t.step, t.result) filter (where t.kind = 'action' and t.outcome = 'done')
+            -- Of an element under "step/place", the elements themselves under "step/".
+            select json_object_agg(
+                       case when t.outcome = 'waiting' then t.step || '/'
+                            when t.element is null then t.step else t.step || '/' || t.element end, t.result)
+                       filter (where (t.kind <> 'compensation' and t.outcome = 'done')
+                                  or (t.outcome = 'waiting' and json_typeof(t.result) = 'array'))
                        as results,
                    (array_agg(t.error order by t.seq desc) filter (where t.error is not null))[1] as error
-            from transition t where t.saga_id = o.id and o.seq > 0) as past on true
+            from transition t where t.saga_id = i.id and (o.seq > 0 or o.root is not null)) as past on true
         where o.id = any (v_claimed)
         order by o.due_at;
 end $$;

@@ -7,7 +7,7 @@ create or replace function divert(
     p_after interval[], p_doubt_for interval[])
 returns table (
     command uuid, verdict text, status text, fence integer, seq integer, kind text, step text,
-    ordinal integer, attempt integer, revision integer, in_doubt boolean)
+    ordinal integer, attempt integer, revision integer, in_doubt boolean, element integer)
 language plpgsql set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off
 set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
@@ -19,8 +19,9 @@ begin
     select * into strict v_setting from setting;
     v_left := array(
         select g.command from unnest(p_commands, p_fences) as g(command, fence)
-        cross join lateral (select o.fence, o.worker from outbox o where o.id = g.command offset 0) as o
-        where o.fence = g.fence and o.worker = p_worker);
+        cross join lateral (
+            select o.fence, o.worker, o.root, o.tail from outbox o where o.id = g.command offset 0) as o
+        where o.fence = g.fence and o.worker = p_worker and o.root is null and not o.tail);
     -- In id order; then decide in a statement that sees the rows as they are locked.
     perform 1 from outbox where id = any (v_left) order by id for no key update;
 
@@ -42,6 +43,9 @@ begin
         cross join lateral (select o.ctid as place, o.* from outbox o where o.id = g.command offset 0) as o
         join definition_step s on s.type = o.type and s.version = o.version and s.name = o.step
         where o.fence = g.fence and o.worker = p_worker and (o.kind <> 'action' or g.outcome <> 'done' or o.abort)
+          -- The rest is step_on()'s.
+          and s.plain and o.root is null and not o.tail and o.kind <> 'reconcile'
+          and g.outcome in ('done', 'retry', 'rejected', 'in_doubt')
     ),
     -- doubt: until when an effect of this command may still land; null: there is none, or it is known.
     -- A transactional attempt leaves none, it was rolled back.
@@ -165,19 +169,20 @@ begin
     ),
     closed as (
         update instance i
-        set status = 'FAILED', state = 'FAILED', ended_at = p_now,
+        set status = 'FAILED', ended_at = p_now,
+            state = case when why.error ->> 'type' = 'Cancelled' then 'CANCELLED' else 'FAILED' end,
             error = coalesce(why.error, a.error, '{"type": "Aborted"}')
         from aligned a
         left join lateral (
             select t.error from transition t
-            where t.saga_id = a.id and (a.kind = 'compensation' or a.outcome = 'done')
-              and t.kind <> 'compensation' and t.error is not null
-            order by t.seq desc limit 1) as why on true
+            where t.saga_id = a.id and t.kind <> 'compensation' and t.error is not null
+              and (a.kind = 'compensation' or a.outcome = 'done' or t.kind = 'act')
+            order by t.kind = 'act' desc, t.seq desc limit 1) as why on true
         cross join lateral (select n.ctid from instance n where n.id = a.id offset 0) as n
         where i.ctid = n.ctid and a.to_status = 'FAILED'
     )
     select a.id, 'applied', a.to_status::text, k.fence, a.seq + 1, k.kind, k.step, k.ordinal, k.attempt, k.revision,
-        false
+        false, null::integer
     from aligned a
     left join lateral (
         select a.fence + 1 as fence, a.new_kind::text as kind, a.new_step as step, a.new_ordinal as ordinal,

@@ -23,5 +23,5 @@ begin
         where o.type = w.type and o.version = w.version
           and o.worker is null and o.status <> 'SUSPENDED'
         order by o.due_at limit 1) as d;
-    return coalesce(v_due - v_now, interval '1 hour');
+    return coalesce(nullif(v_due, 'infinity') - v_now, interval '1 hour');
 end $$;

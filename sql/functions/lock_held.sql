@@ -9,7 +9,11 @@ set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
 begin
     perform set_config('idle_in_transaction_session_timeout',
                        ceil(extract(epoch from p_patience) * 1000)::bigint::text, true);
-    perform 1 from outbox where id = any (p_commands) order by id for no key update;
+    if exists (select from outbox where id = any (p_commands) and (root is not null or tail)) then
+        perform lock_sagas(p_commands);
+    else
+        perform 1 from outbox where id = any (p_commands) order by id for no key update;
+    end if;
     return query
         select o.id from unnest(p_commands, p_fences) as g(command, fence)
         cross join lateral (

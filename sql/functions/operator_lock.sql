@@ -9,7 +9,8 @@ begin
     if coalesce(trim(p_note), '') = '' then
         raise exception 'an operator act needs a note that says why' using errcode = 'SG002';
     end if;
-    select * into v_row from outbox where id = p_saga for update;
+    perform lock_sagas(array[p_saga]);
+    select * into v_row from outbox where id = p_saga;
     if not found then
         select * into v_instance from instance where id = p_saga;
         if not found then

@@ -19,6 +19,9 @@ begin
         where i.id = any (v_seen) and i.ended_at < v_cutoff
         order by i.id for update skip locked);
     delete from transition t where t.saga_id = any (v_gone);
+    delete from child c where c.saga_id = any (v_gone);
+    delete from signal s where s.saga_id = any (v_gone);
+    delete from deadline d where d.saga_id = any (v_gone);
     delete from act a where a.saga_id = any (v_gone);
     delete from alert a where a.saga_id = any (v_gone);
     delete from instance i where i.id = any (v_gone);

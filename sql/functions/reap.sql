@@ -12,6 +12,7 @@ declare
     v_now timestamptz := clock();
     v_setting setting;
     v_locked uuid[];
+    v_line outbox;
     v_types text[];
 begin
     select * into strict v_setting from setting;
@@ -32,10 +33,11 @@ begin
         select o.*, s.after_pivot, s.pivot,
             case o.kind when 'action' then s.transactional else s.undo_transactional end as transactional,
             o.deaths + 1 >= v_setting.max_deaths as kills,
-            not exists (select from worker w where w.id = o.worker) as died
+            lost_error(o) as error
         from outbox o
         join definition_step s on s.type = o.type and s.version = o.version and s.name = o.step
         where o.id = any (v_locked) and o.worker is not null
+          and s.plain and o.root is null and not o.tail and not o.abort
           and (o.deadline + v_setting.grace < v_now or not exists (select from worker w where w.id = o.worker))
     ),
     -- Under the fence after the lost one, so that no late outcome takes this transition for its own.
@@ -46,11 +48,7 @@ begin
         select l.id, l.seq + 1, l.ordinal, l.undoes, l.kind, l.step, l.attempt + 1,
             case when l.transactional then 'retry' else 'in_doubt' end,
             l.status, case when l.kills then 'SUSPENDED' else l.status end, l.state,
-            case when l.died
-                then jsonb_build_object('type', 'WorkerDied', 'message', format(
-                    'worker %s stopped sending heartbeats while it held this command', l.worker))
-                else jsonb_build_object('type', 'DeadlinePassed', 'message', format(
-                    'worker %s held this command past its deadline, %s', l.worker, l.deadline)) end,
+            l.error,
             l.fence + 1, l.worker, v_now, v_now
         from lost l
     ),
@@ -66,6 +64,23 @@ begin
         from lost l where o.id = l.id
     )
     select l.id, l.type, l.step, l.attempt + 1, l.worker, l.kills from lost l;
+
+    for v_line in
+        select o.* from outbox o
+        where o.id = any (v_locked) and o.worker is not null
+          and (o.deadline + v_setting.grace < v_now or not exists (select from worker w where w.id = o.worker))
+        order by o.id
+    loop
+        perform 1 from outbox where id = coalesce(v_line.root, v_line.id) for no key update skip locked;
+        continue when not found;
+        perform line_lost(v_line, lost_error(v_line), v_now);
+        return query
+            select v_line.id, v_line.type, v_line.step, v_line.attempt + 1, v_line.worker,
+                exists (select from outbox o where o.id = v_line.id and o.status = 'SUSPENDED');
+    end loop;
+    if exists (select from deadline d where d.at < v_now) then
+        perform expire(v_now);
+    end if;
 
     v_types := array(select distinct o.type from outbox o where o.id = any (v_locked) and o.worker is null);
     perform wake(t) from unnest(v_types) as t;

@@ -1,14 +1,15 @@
--- Operator act: runs a suspended saga's failed command again, now and with its whole policy; or a
--- command that waits for its next attempt, without the wait. A command whose failure is known to have
--- had no effect gets a new idempotency key, for a provider may have stored the refusal under the old
--- one; one in doubt keeps its key. An undo that waits for its first attempt goes on waiting: until
--- then the effect that it undoes may still land.
+-- Operator act: runs what failed again, now and with its whole policy: a suspended saga's command, or
+-- those of its lines that are suspended; or what waits for its next attempt, without the wait. A command
+-- whose failure is known to have had no effect gets a new idempotency key, for a provider may have stored
+-- the refusal under the old one; one in doubt keeps its key. An undo that waits for its first attempt
+-- goes on waiting: until then the effect that it undoes may still land.
 create or replace function retry(p_saga uuid, p_note text, p_seq integer default null) returns text
 language plpgsql security definer set search_path from current as $$
 declare
     v_row outbox := operator_lock(p_saga, p_seq, p_note);
-    v_to text := case v_row.kind when 'action' then 'EXECUTING' else 'COMPENSATING' end;
     v_now timestamptz := clock();
+    v_line outbox;
+    v_found boolean := false;
 begin
     if v_row.worker is not null then
         raise exception 'saga % is running step "%" on worker % now', p_saga, v_row.step, v_row.worker
@@ -17,14 +18,32 @@ begin
         raise exception 'saga % has not begun: no worker has taken it', p_saga
             using errcode = 'SG005', hint = 'Start a worker that runs this type; nothing was changed.';
     end if;
-    perform record_act(v_row, 'retry', p_note, v_to, v_row.state, null, v_now);
-    update outbox
-    set status = v_to, seq = seq + 1, fence = fence + 1, failures = 0, deaths = 0, reason = null,
-        due_at = case when kind = 'compensation' and attempt = 0 then greatest(due_at, v_now) else v_now end,
-        moved_at = v_now,
-        revision = revision + (v_row.status = 'SUSPENDED' and v_row.doubt_until is null)::integer
-    where id = p_saga;
+    for v_line in
+        select * from outbox
+        where (id = p_saga or root = p_saga) and worker is null
+          and (status = 'SUSPENDED' or (awaits is null and not exists (
+                  select from outbox o where (o.id = p_saga or o.root = p_saga) and o.status = 'SUSPENDED')))
+        order by id
+    loop
+        v_found := true;
+        perform record_act(v_line, 'retry', p_note, null, v_now);
+        update outbox
+        set status = case when kind = 'compensation' then 'COMPENSATING' else 'EXECUTING' end,
+            fence = fence + 1, failures = 0, deaths = 0, reason = null, moved_at = v_now,
+            due_at = case when kind = 'reconcile' then greatest(doubt_until, v_now)
+                          when kind = 'compensation' and attempt = 0 then greatest(due_at, v_now) else v_now end,
+            revision = revision + (v_line.status = 'SUSPENDED' and v_line.doubt_until is null
+                                   and v_line.kind <> 'reconcile')::integer
+        where id = v_line.id;
+        perform show_move(p_saga);
+    end loop;
+    if not v_found then
+        raise exception 'saga % waits (%) and nothing of it has failed', p_saga, coalesce(
+            (select string_agg(distinct format('step "%s" for %s', o.step, coalesce(o.awaits, 'a worker')), ', ')
+             from outbox o where (o.id = p_saga or o.root = p_saga) and o.awaits is distinct from 'lines'), 'for nothing')
+            using errcode = 'SG005', hint = 'Nothing was changed.';
+    end if;
     perform wake(v_row.type);
-    return v_to;
+    return (select status from outbox where id = p_saga);
 end $$;
 comment on function retry is 'Operator act: run a suspended saga''s failed step again now: select saga.retry(id, ''why'')';

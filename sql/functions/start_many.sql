@@ -24,7 +24,7 @@ begin
     -- Until the commit, so that the definition stays what it is; and see wake().
     perform pg_advisory_xact_lock_shared(doze_key());
     select d.version, d.input_fields, d.input_schema -> 'additionalProperties' = 'false' as forbids_others,
-        s.name as first_step, c.max_input_bytes
+        s.name as first_step, c.max_input_bytes, d.deadline
     into v_type
     from definition d
     join definition_step s on s.type = d.type and s.version = d.version and s.position = 1
@@ -79,6 +79,9 @@ begin
             select b.id, p_type, v_type.version, 'CREATED', 'CREATED', v_type.first_step,
                 greatest(p_due_at, v_now), v_now
             from born b
+        ), dated as (
+            insert into deadline (saga_id, at)
+            select b.id, greatest(p_due_at, v_now) + v_type.deadline from born b where v_type.deadline is not null
         )
         select count(*) into v_born from born b;
         v_created := v_created or v_born > 0;

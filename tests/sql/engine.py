@@ -47,8 +47,9 @@ class Engine:
     def register(self, *sagas: Saga[Any]) -> list[str]:
         return [
             self.value(
-                "select register(%s, %s, %s::jsonb, %s::jsonb)",
+                "select register(%s, %s, %s::jsonb, %s::jsonb, %s)",
                 *(saga.type, saga.version, describe_steps(saga), describe_input(saga)),
+                saga.deadline,
             )
             for saga in sagas
         ]

@@ -150,7 +150,7 @@ class Model:
         self.attempt = self.failures = self.deaths = self.revision = 0
         self.doubt_until = self.not_before = None
 
-    def lose(self, deadline: datetime) -> None:
+    def lose(self, deadline: datetime, at: datetime) -> None:
         """The holder died, or held the command past its deadline."""
         step = self.definition.steps[self.place]
         runs = step if self.kind == "action" else step.undo
@@ -164,6 +164,10 @@ class Model:
             self.doubt_until = max(self.doubt_until or late, late)
         if self.deaths >= MAX_DEATHS:
             self.status = "SUSPENDED"
+        elif self.abort:
+            self.fence += 1
+            self._turn_back_from_here(at)
+            self.abort = False
 
     def may_retry(self) -> bool:
         return self.is_live and self.worker is None and self.status != "CREATED"
@@ -185,6 +189,8 @@ class Model:
             self.abort = True
             return
         self.fence += 1
+        # That a step which waits for its next attempt is in doubt is a transition of its own.
+        self.seq += self.doubt_until is not None and self.status != "SUSPENDED"
         self._turn_back_from_here(at)
         self.abort = False
 

@@ -133,7 +133,7 @@ def test_recall_waits_for_a_commit_under_way_and_knows_what_is_still_open(engine
         {"result": "{"},
         {"result": '"\\u0000"'},
         {"outcome": "retry", "error": None},
-        {"outcome": "waiting"},
+        {"outcome": "fine"},
     ],
     ids=str,
 )

@@ -27,6 +27,8 @@ CALLS = {
     "start": ("producer", "operator"),
     "start_many": ("producer", "operator"),
     "input_schema": ("producer", "operator"),
+    "signal": ("producer", "operator"),
+    "cancel": ("operator",),
     "register": ("worker",),
     "register_worker": ("worker",),
     "heartbeat": ("worker",),

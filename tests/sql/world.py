@@ -86,7 +86,7 @@ class World:
                 assert command not in lost
         assert lost <= held.keys()
         for command in lost:
-            self.models[command].lose(held[command].deadline)
+            self.models[command].lose(held[command].deadline, self.engine.now())
 
     def act(self, saga: UUID, act: str) -> str:
         match act:
