@@ -2,7 +2,7 @@
 
 from outbox.client import Client, SagaStatus, Started
 from outbox.definition.command import Command
-from outbox.definition.outcomes import Rejected, RetryAfter
+from outbox.definition.outcomes import Happened, NotDone, Rejected, RetryAfter, Unknown
 from outbox.definition.registry import App, AppContext
 from outbox.definition.retry import Retry
 from outbox.definition.saga import Saga
@@ -17,6 +17,8 @@ __all__ = [
     "AppContext",
     "Client",
     "Command",
+    "Happened",
+    "NotDone",
     "Operator",
     "OutboxError",
     "Rejected",
@@ -27,5 +29,6 @@ __all__ = [
     "Settings",
     "Started",
     "Step",
+    "Unknown",
     "database",
 ]

@@ -7,13 +7,14 @@ import time
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, overload
+from typing import Any, Literal, overload
 from uuid import UUID
 
 import orjson
 from psycopg import AsyncConnection, Connection
 from pydantic import BaseModel, ValidationError
 
+from outbox.definition.flow import Wait
 from outbox.definition.outcomes import has_nul, storable
 from outbox.definition.saga import Saga
 from outbox.errors import InputError, NotFoundError
@@ -21,6 +22,7 @@ from outbox.store.functions import call
 from outbox.store.perform import Either, Rows, perform
 
 Input = BaseModel | Mapping[str, Any]
+Delivery = Literal["delivered", "kept", "repeated"]
 
 _FIRST_POLL, _LONGEST_POLL = 0.02, 0.5
 
@@ -71,6 +73,7 @@ class Client:
         self._start = call(
             schema, "select * from {}.start_many(%s, %s::text[]::jsonb[], %s::text[], %s, %s)"
         )
+        self._signal = call(schema, "select {}.signal(%s, %s, %s::text::json, %s)")
         columns = (
             "saga_id, type, version, key, status, state, step, seq, reason, output, error, "
             "created_at, ended_at"
@@ -163,6 +166,59 @@ class Client:
     ) -> list[Started] | Awaitable[list[Started]]:
         """As ``start``, for many (key, input) pairs in one statement: all of them, or none."""
         return perform(connection, self._start, self._parameters(saga, sagas, due_at), _started)
+
+    @overload
+    def signal(
+        self,
+        connection: Connection[Any],
+        saga_id: UUID,
+        signal: Wait[Any, Any] | str,
+        payload: object = None,
+        *,
+        key: str | None = None,
+    ) -> Delivery: ...
+
+    @overload
+    def signal(
+        self,
+        connection: AsyncConnection[Any],
+        saga_id: UUID,
+        signal: Wait[Any, Any] | str,
+        payload: object = None,
+        *,
+        key: str | None = None,
+    ) -> Awaitable[Delivery]: ...
+
+    def signal(
+        self,
+        connection: Either,
+        saga_id: UUID,
+        signal: Wait[Any, Any] | str,
+        payload: object = None,
+        *,
+        key: str | None = None,
+    ) -> Delivery | Awaitable[Delivery]:
+        """Tells a saga what it waits for, in the caller's transaction.
+
+        Args:
+            signal: the step that waits for it, or the signal's name.
+            payload: a pydantic model, or what JSON knows; checked where the step is given.
+            key: names this telling; the same key counts once. Default: every call counts.
+
+        Returns:
+            ``"delivered"``: a step was waiting, and goes on; ``"kept"`` for the step that will;
+            ``"repeated"``: this key was told before, and nothing happened.
+
+        Raises:
+            NotFoundError: no saga has this id.
+            NotApplicableError: the saga has ended.
+            InputError: no step of it waits for this signal, or not for this payload.
+        """
+        name = signal if isinstance(signal, str) else signal.signal
+        json = dump_payload(signal, payload)
+        return perform(
+            connection, self._signal, (saga_id, name, json, key), lambda rows: rows[0][0]
+        )
 
     @overload
     def status(self, connection: Connection[Any], saga_id: UUID) -> SagaStatus: ...
@@ -286,6 +342,31 @@ def dump_input(saga: Saga[Any] | str, input: Input) -> str:
         raise InputError(f"the input cannot be stored as JSON: {error}") from None
     if has_nul(json):
         raise InputError("the input contains a NUL character, which Postgres cannot store")
+    return json.decode()
+
+
+def dump_payload(signal: Wait[Any, Any] | str, payload: object) -> str | None:
+    """A signal's payload as JSON text, checked against what its step waits for where that is given.
+
+    Raises:
+        InputError: it is not what the step waits for, or cannot be stored as JSON.
+    """
+    if payload is None:
+        return None
+    plain = payload.model_dump(mode="json", by_alias=True) if isinstance(payload, BaseModel) else payload
+    name = signal if isinstance(signal, str) else signal.signal
+    try:
+        json = orjson.dumps(plain) if isinstance(signal, str) else signal.check(plain)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, p['loc'])) or 'payload'}: {p['msg']} (got {p['input']!r:.60})"
+            for p in error.errors()
+        )
+        raise InputError(f'invalid payload for signal "{name}": {problems}') from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the payload cannot be stored as JSON: {error}") from None
+    if has_nul(json):
+        raise InputError("the payload contains a NUL character, which Postgres cannot store")
     return json.decode()
 
 

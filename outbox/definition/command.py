@@ -123,17 +123,23 @@ class Command(Generic[I_co]):
         Raises:
             LookupError: that step has no result in this saga: it was not done.
         """
-        if step.name not in self._results:
+        name = self._name_of(step)
+        if name not in self._results:
             raise LookupError(
-                f'step "{step.name}" has no result in saga {self.saga_id}: it was not done'
+                f'step "{name}" has no result in saga {self.saga_id}: it was not done'
             )
-        return step.load_result(parsed(self._results[step.name]))
+        return step.load_result(parsed(self._results[name]))
 
     def find_result(self, step: HasResult[R]) -> R | None:
         """The result of an earlier step, or None when it was not done or is in doubt."""
-        if step.name not in self._results:
-            return None
-        return step.load_result(parsed(self._results[step.name]))
+        name = self._name_of(step)
+        return step.load_result(parsed(self._results[name])) if name in self._results else None
+
+    def _name_of(self, step: HasResult[Any]) -> str:
+        """Under which name the results know a step's: of the step itself, that of its element."""
+        if self.element is None or step.name != self.step:
+            return step.name
+        return f"{step.name}/{self.element}"
 
     def results(self, step: HasResults[R]) -> Sequence[R | None]:
         """The results of an earlier step that ran for each of some elements, in the order of the

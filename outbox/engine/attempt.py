@@ -66,8 +66,10 @@ class Attempt:
 
     @classmethod
     def unbegun(cls, held: HeldCommand, error: Exception) -> Attempt:
-        """An attempt that failed before its handler was called."""
+        """An attempt that failed before its handler was called, so that it has had no effect."""
         outcome = from_exception(error, held.runnable.retry)
+        if isinstance(outcome, Retried):
+            outcome = Retried(outcome.error, True, outcome.give_up, outcome.after)
         return cls(held, outcome, 0.0, 0.0, clock(), wrote_nothing=True)
 
     def replaced(self, outcome: Outcome) -> Attempt:

@@ -24,6 +24,7 @@ begin
             update outbox set worker = null, deadline = null, kind = 'action', action_failures = null, awaits = null
                 where id = (p_line).id;
         end if;
-        perform saga_fails(coalesce((p_line).root, (p_line).id), p_worker, p_now);
+        perform saga_fails(
+            coalesce((p_line).root, (p_line).id), case when (p_line).root is null then p_worker end, p_now);
     end if;
 end $$;

@@ -22,8 +22,8 @@ declare
     v_ended boolean := p_outcome = 'rejected' or p_give_up or v_failures >= v_attempts
         or (v_kind = 'action' and p_failing);
     v_too_old boolean := v_kind = 'action' and v_doubt is not null and p_step.key_age < p_now - (
-        select min(t.at) - make_interval(secs => coalesce((array_agg(t.took order by t.seq))[1], 0))
-        from transition t where t.saga_id = v_saga and t.ordinal = (p_line).ordinal);
+        select least(min(t.at - make_interval(secs => t.took)), p_now - make_interval(secs => p_took))
+        from transition t where t.saga_id = v_saga and t.ordinal = (p_line).ordinal and t.kind = 'action');
     v_outcome text := case when p_outcome = 'in_doubt' and v_transactional and v_kind <> 'reconcile' then 'retry'
         else p_outcome end;
     v_reason text;
