@@ -45,7 +45,6 @@ begin
         return;
     end if;
     if not v_ended and not coalesce(v_too_old, false) then
-        v_doubt := case when v_kind = 'compensation' then null else v_doubt end;
         p_after := coalesce(p_after, retry_delay(
             case v_kind when 'action' then p_step.backoff when 'compensation' then p_step.undo_backoff else p_step.ask_backoff end,
             case v_kind when 'action' then p_step.backoff_cap when 'compensation' then p_step.undo_backoff_cap else p_step.ask_backoff_cap end,
@@ -54,7 +53,7 @@ begin
             p_worker => p_worker, p_due_at => p_now + p_after);
         update outbox
         set attempt = attempt + 1, failures = v_failures, doubt_until = v_doubt, due_at = p_now + p_after,
-            revision = revision + (v_kind = 'action' and p_no_effect and v_doubt is null)::integer,
+            revision = revision + (v_kind <> 'reconcile' and p_no_effect and v_doubt is null)::integer,
             awaits = null, worker = null, deadline = null, fence = fence + 1
         where id = (p_line).id;
         perform wake((p_line).type);
@@ -77,7 +76,7 @@ begin
     if v_reason is not null then
         update outbox
         set status = 'SUSPENDED', reason = v_reason, attempt = attempt + 1, failures = v_failures,
-            doubt_until = case when v_kind = 'compensation' then null else v_doubt end, awaits = null,
+            doubt_until = v_doubt, awaits = null,
             worker = null, deadline = null, fence = fence + 1
         where id = (p_line).id;
     else

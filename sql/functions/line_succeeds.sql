@@ -15,6 +15,7 @@ begin
     perform record(p_line, (p_line).kind, case p_outcome when 'chosen' then 'done' else p_outcome end, p_now,
         p_result => p_result, p_took => p_took, p_worker => p_worker, p_state => v_state);
     if (p_line).kind = 'compensation' then
+        update outbox set doubt_until = null where id = v_saga;
         perform saga_undoes(v_saga, (p_line).undoes, p_worker, null, p_now);
     elsif p_failing then
         perform line_stopped((p_line).id, null, p_worker, p_now);

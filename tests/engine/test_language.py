@@ -144,7 +144,9 @@ async def test_a_branch_that_waits_for_its_next_attempt_is_not_tried_again_once_
         raise Rejected("no")
 
     with saga.parallel("group"):
-        log.add_step(saga, "flaky", act=flaky, retry=Retry(attempts=9, base=60, cap=60), timeout=0.1)
+        log.add_step(
+            saga, "flaky", act=flaky, retry=Retry(attempts=9, base=60, cap=60), timeout=0.1
+        )
         log.add_step(saga, "failing", act=lambda cmd: fail_late(cmd))
     async with bench.worker(saga):
         status = await bench.settled(await bench.start(saga))
@@ -571,9 +573,7 @@ async def test_a_best_effort_step_does_not_fail_the_saga(bench: Bench, log: Log)
 
 
 @pytest.mark.parametrize("past_the_pivot", [False, True])
-async def test_a_deadline_undoes_or_suspends(
-    bench: Bench, log: Log, past_the_pivot: bool
-) -> None:
+async def test_a_deadline_undoes_or_suspends(bench: Bench, log: Log, past_the_pivot: bool) -> None:
     saga = make_saga()
     saga.deadline = timedelta(seconds=0.3)
     log.add_step(saga, "first", pivot=past_the_pivot)

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -19,6 +20,7 @@ from outbox.store.functions import Answer, Claimed, Lost, Report
 from tests.fixtures import Schema, move_clock
 
 Rows = list[SimpleNamespace]
+BOTH_WAYS = pytest.mark.parametrize("one_by_one", [False, True], ids=["together", "one by one"])
 LEASE = timedelta(seconds=15)
 
 
@@ -30,6 +32,7 @@ class Engine:
         self.connection = schema.connect()
         self.ahead = timedelta()
         self.audits_at_end = True
+        self.one_by_one = False
 
     def rows(self, query: Any, *parameters: Any) -> Rows:
         """The rows of a query, each with its columns as attributes."""
@@ -45,7 +48,7 @@ class Engine:
         self.connection.execute(statement, parameters)
 
     def register(self, *sagas: Saga[Any]) -> list[str]:
-        return [
+        found = [
             self.value(
                 "select register(%s, %s, %s::jsonb, %s::jsonb, %s)",
                 *(saga.type, saga.version, describe_steps(saga), describe_input(saga)),
@@ -53,6 +56,9 @@ class Engine:
             )
             for saga in sagas
         ]
+        if self.one_by_one:
+            self.execute("update definition_step set plain = false")
+        return found
 
     def start(self, type_: str = "order", key: str | None = None, **more: Any) -> UUID:
         """Starts a saga; `more` is its input, `version` and `due_at`."""

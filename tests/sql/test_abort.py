@@ -4,8 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from tests.sql.engine import Engine
+from tests.sql.engine import BOTH_WAYS, Engine
 from tests.sql.positions import reach, suspend, undo_all
+
+pytestmark = BOTH_WAYS
 
 
 def test_abort_before_a_worker_came_ends_the_saga(engine: Engine) -> None:

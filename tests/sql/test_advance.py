@@ -4,9 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from tests.sql.engine import Engine
+from tests.sql.engine import BOTH_WAYS, Engine
 from tests.sql.outcomes import FAILURES, GRACE, UNKNOWN, is_held
 from tests.sql.positions import reach
+
+pytestmark = BOTH_WAYS
 
 
 @pytest.mark.parametrize(

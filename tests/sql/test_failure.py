@@ -4,9 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from tests.sql.engine import Engine
+from tests.sql.engine import BOTH_WAYS, Engine
 from tests.sql.outcomes import FAILURES, GRACE, NO_EFFECT, UNKNOWN, is_held
 from tests.sql.positions import reach, use_up
+
+pytestmark = BOTH_WAYS
 
 ATTEMPTS = {"before the pivot": 3, "first": 3}
 

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from outbox.store.functions import Report
 from tests.fixtures import Schema
 from tests.sql.conftest import running_engine
-from tests.sql.engine import LEASE, Engine, Worker, report
+from tests.sql.engine import BOTH_WAYS, LEASE, Engine, Worker, report
 from tests.sql.model import Model
 from tests.sql.sagas import ENTRY, ORDER
 from tests.sql.world import World
@@ -236,14 +236,15 @@ class Interleavings(World, RuleBasedStateMachine):
         assert not any(model.is_live for model in self.models.values())
 
 
-def test_no_interleaving_leaves_the_model(schema: Schema) -> None:
-    with running_engine(schema) as engine:
+@BOTH_WAYS
+def test_no_interleaving_leaves_the_model(schema: Schema, one_by_one: bool) -> None:
+    with running_engine(schema, one_by_one=one_by_one) as engine:
         engine.execute("update setting set retention = %s", RETENTION)
         engine.execute(WITHOUT_JITTER)
         run_state_machine_as_test(
             partial(Interleavings, engine),  # type: ignore[arg-type]  # any factory will do
             settings=settings(
-                max_examples=150,
+                max_examples=100,
                 stateful_step_count=50,
                 deadline=None,
                 phases=set(Phase) - {Phase.explain},
