@@ -353,7 +353,11 @@ def dump_payload(signal: Wait[Any, Any] | str, payload: object) -> str | None:
     """
     if payload is None:
         return None
-    plain = payload.model_dump(mode="json", by_alias=True) if isinstance(payload, BaseModel) else payload
+    plain = (
+        payload.model_dump(mode="json", by_alias=True)
+        if isinstance(payload, BaseModel)
+        else payload
+    )
     name = signal if isinstance(signal, str) else signal.signal
     try:
         json = orjson.dumps(plain) if isinstance(signal, str) else signal.check(plain)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from outbox.cli import act, install, look, shell, start
+from outbox.cli import act, install, look, shell, start, tell
 
 cli = typer.Typer(
     add_completion=False,
@@ -20,6 +20,7 @@ cli.command("start")(start.start_command)
 cli.command("list")(look.list_command)
 cli.command("show")(look.show_command)
 cli.command("wait")(look.wait_command)
+cli.command("signal")(tell.signal_command)
 cli.command("retry")(act.retry_command)
 cli.command("abort")(act.abort_command)
 cli.command("resolve")(act.resolve_command)

@@ -1,5 +1,7 @@
 """A saga for the command line: an order that goes well, is refused, or stops for a person."""
 
+from datetime import timedelta
+
 from pydantic import BaseModel
 
 from outbox import App, Command, Rejected, Retry, Saga
@@ -40,4 +42,13 @@ async def thank(cmd: Command[Order]) -> str:
     return "thanks"
 
 
+class Nothing(BaseModel):
+    """No input."""
+
+
+approval = Saga("approval", input=Nothing)
+approval.wait_for("approve", timeout=timedelta(hours=1))
+
+
 app = App([order])
+approvals = App([approval])

@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import uuid
+from uuid import UUID
 
 import pytest
 
 from outbox.store.migrate import print_sql
-from tests.cli.app import order
+from tests.cli.app import approvals, order
 from tests.cli.conftest import SagaProgram, environment
 from tests.engine.bench import Bench
 from tests.fixtures import Schema, drop_schema
@@ -100,6 +101,23 @@ async def test_acts(registered: SagaProgram, ended: dict[str, str], bench: Bench
     resolved = registered("resolve", suspended, "completed", "--note", "by hand")
     assert (resolved.code, resolved.out) == (0, f"{suspended}: SUSPENDED -> COMPLETED\n")
     assert registered("abort", ended["well"], "--note", "too late").code == 2
+
+
+async def test_signal(registered: SagaProgram, bench: Bench) -> None:
+    registered("register", "tests.cli.app:approvals")
+    id_ = registered("start", "approval", "--input", "{}", "--key", "a-1", "--json").json["id"]
+    told = registered("signal", "a-1", "approve", "--payload", '{"by": "ann"}', "--key", "once")
+    assert (told.code, told.out) == (0, "kept\n")
+    assert registered("signal", id_, "approve", "--key", "once").out == "repeated\n"
+    bad = registered("signal", id_, "approve", "--payload", "{")
+    assert (bad.code, "is not JSON" in bad.err) == (2, True)
+    wrong = registered("signal", id_, "aprove")
+    assert wrong.code == 2
+    assert "They wait for: approve" in wrong.err
+    async with bench.worker(approvals):
+        assert (await bench.settled(UUID(id_))).status == "COMPLETED"
+    late = registered("signal", id_, "approve")
+    assert "has ended: it is COMPLETED since" in late.err
 
 
 async def test_audit(registered: SagaProgram, ended: dict[str, str], schema: Schema) -> None:
