@@ -20,6 +20,7 @@ from outbox.definition.step import Runnable, Step
 from outbox.errors import DefinitionError
 
 I = TypeVar("I")  # noqa: E741 - the input's type, as everywhere in this package
+E = TypeVar("E")
 R = TypeVar("R")
 
 _CONCURRENCY = 10
@@ -28,14 +29,11 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
 
 class StepDecorator(Protocol[I]):
     """What ``Saga.step(…)`` returns: it makes a step of an async or plain handler, which takes the
-    command and, of a transactional step, the transaction's connection."""
+    command, of a step with ``each`` the element, and of a transactional one the transaction's
+    connection."""
 
     @overload
     def __call__(self, handler: Callable[[Command[I]], Coroutine[Any, Any, R]]) -> Step[I, R]: ...
-    @overload
-    def __call__(
-        self, handler: Callable[[Command[I], AsyncConnection[Any]], Coroutine[Any, Any, R]]
-    ) -> Step[I, R]: ...
     @overload
     def __call__(
         self,
@@ -45,7 +43,17 @@ class StepDecorator(Protocol[I]):
         ],
     ) -> Step[I, R]: ...
     @overload
+    def __call__(
+        self, handler: Callable[[Command[I], E], Coroutine[Any, Any, R]]
+    ) -> Step[I, R]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[[Command[I], E, AsyncConnection[Any]], Coroutine[Any, Any, R]]
+    ) -> Step[I, R]: ...
+    @overload
     def __call__(self, handler: Callable[[Command[I]], R]) -> Step[I, R]: ...
+    @overload
+    def __call__(self, handler: Callable[[Command[I], E], R]) -> Step[I, R]: ...
 
 
 class Branches(Generic[I]):

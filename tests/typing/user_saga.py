@@ -4,7 +4,8 @@ what is wrong does not (an ignore that nothing needs is an error itself)."""
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, assert_type
+from datetime import timedelta
+from typing import Any, Literal, assert_type
 from uuid import UUID
 
 import psycopg
@@ -17,6 +18,8 @@ from outbox import (
     AppContext,
     Client,
     Command,
+    Happened,
+    NotDone,
     Operator,
     Rejected,
     Retry,
@@ -24,6 +27,7 @@ from outbox import (
     SagaStatus,
     Started,
     Step,
+    Unknown,
 )
 
 
@@ -97,7 +101,41 @@ async def last(cmd: Command[Order]) -> None:
     print(total)
 
 
+@order.step(each=lambda cmd: [cmd.input.number], concurrency=3)
+async def reserve(cmd: Command[Order], number: int) -> Receipt:
+    return Receipt(total=number)
+
+
+@reserve.reconcile()
+async def look_for(cmd: Command[Order], number: int) -> Happened | NotDone | Unknown:
+    return Happened(Receipt(total=number))
+
+
+approval = order.wait_for("approve", result=Receipt, timeout=timedelta(days=1), on_timeout="fail")
+order.wait_for("hurry", timeout=timedelta(days=1), on_timeout="never")  # type: ignore[arg-type]
+other = Saga("other", input=Other)
+sub = order.run("sub", other, input=lambda cmd: Other(text=str(cmd.input.number)), result=str)
+order.sleep("nap", lambda cmd: timedelta(seconds=cmd.input.number))
+
+with order.parallel("both") as both:
+    with both.branch():
+
+        @order.step(when=lambda cmd: cmd.result(approval).total > 1)
+        async def left(cmd: Command[Order]) -> None:
+            assert_type(cmd.results(reserve), Sequence[Receipt | None])
+            assert_type(cmd.result(approval), Receipt)
+            assert_type(cmd.result(sub), str)
+
+
+with order.choice("one_of") as one_of:
+    with one_of.when(lambda cmd: cmd.input.number > 1):
+
+        @order.step(best_effort=True)
+        def high(cmd: Command[Order]) -> None: ...
+
+
 assert_type(charge, Step[Order, Receipt])
+assert_type(reserve, Step[Order, Receipt])
 assert_type(book, Step[Order, list[int]])
 assert_type(mail, Step[Order, str])
 
@@ -126,6 +164,10 @@ def sync_use(connection: psycopg.Connection[Any]) -> None:
     assert_type(client.status(connection, started.id), SagaStatus)
     assert_type(client.find(connection, "order", "a"), SagaStatus | None)
     assert_type(client.start_many(connection, order, [("a", Order(number=1))]), list[Started])
+    assert_type(
+        client.signal(connection, started.id, approval, Receipt(total=1)),
+        Literal["delivered", "kept", "repeated"],
+    )
     assert_type(Operator().retry(connection, started.id, "again"), str)
     Operator().resolve(connection, started.id, "DONE", "by hand")  # type: ignore[call-overload]
 
