@@ -11,7 +11,8 @@ language sql stable set search_path from current as $$
             select json_build_object(
                 'saga_id', i.id, 'status', coalesce(i.status, 'LIVE'), 'output', i.output, 'error', i.error)
             from child c join instance i on i.id = c.saga_id
-            where c.line = (p_line).id and c.parent = coalesce((p_line).root, (p_line).id)
+            where c.parent = coalesce((p_line).root, (p_line).id)
+              and c.ordinal = coalesce((p_line).undoes, (p_line).ordinal)
             order by c.saga_id desc limit 1)
     end
 $$;

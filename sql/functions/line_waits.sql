@@ -23,13 +23,19 @@ begin
             v_until := p_now;
         end if;
     elsif v_awaits = 'saga' then
-        select c.saga_id into v_child from child c where c.line = (p_line).id and c.parent = v_saga
-            order by c.saga_id desc limit 1;
+        -- The undo runs on the main line, whichever line the action ran on.
+        update child set line = (p_line).id
+        where saga_id = (
+            select c.saga_id from child c
+            where c.parent = v_saga and c.ordinal = coalesce((p_line).undoes, (p_line).ordinal)
+            order by c.saga_id desc limit 1)
+        returning saga_id into v_child;
         if p_plan ? 'type' then
             v_child := start(
                 p_plan ->> 'type', p_plan -> 'input', p_plan ->> 'key', (p_plan ->> 'version')::integer);
-            insert into child (saga_id, parent, line) values (v_child, v_saga, (p_line).id)
-                on conflict (saga_id) do update set parent = excluded.parent, line = excluded.line;
+            insert into child (saga_id, parent, ordinal, line)
+                values (v_child, v_saga, (p_line).ordinal, (p_line).id)
+                on conflict (saga_id) do nothing;
             update outbox set tail = true where id = v_child;
         elsif (p_line).kind = 'compensation' then
             perform undo_child(v_child, p_now);

@@ -98,13 +98,14 @@ comment on column definition_step.next is 'The step that follows on the same lin
 comment on column definition_step.heads is 'Of a parallel group the first step of each branch, of a choice that of each alternative.';
 comment on column definition_step.plain is 'advance() and divert() know all that can become of it; else step_on() decides.';
 
--- A saga that another one started, and the line there that waits for it.
+-- A saga that another one started: by which of its commands, and the line there that waits for it.
 create table child (
-    saga_id uuid primary key,
-    parent  uuid not null,
-    line    uuid not null
+    saga_id uuid    primary key,
+    parent  uuid    not null,
+    ordinal integer not null,
+    line    uuid    not null
 );
-create index child_parent on child (parent);
+create index child_parent on child (parent, ordinal);
 
 -- What was told a saga from outside. ordinal: the command that it reached; null: none has asked yet.
 create table signal (

@@ -348,6 +348,64 @@ async def test_undoing_a_sub_saga_that_has_completed_undoes_it(bench: Bench, log
     assert await bench.violations() == []
 
 
+async def test_a_sub_saga_of_a_branch_is_undone_too(bench: Bench, log: Log) -> None:
+    inner, outer = make_saga(), make_saga()
+    log.add_step(inner, "inner")
+    with outer.parallel("group") as group:
+        with group.branch():
+            outer.run("sub", inner, input=lambda cmd: cmd.input)
+            log.add_step(outer, "after_sub")
+        log.add_step(outer, "beside")
+    log.add_step(outer, "end", act=refuse)
+    async with bench.worker(App([inner, outer])):
+        status = await bench.settled(await bench.start(outer))
+    assert status.status == "FAILED"
+    assert log.entries.index("undo after_sub") < log.entries.index("undo inner")
+    states = await bench.rows("select status from instance")
+    assert states == [("FAILED",), ("FAILED",)]
+    assert await bench.violations() == []
+
+
+async def test_a_sub_saga_that_failed_is_started_anew_by_a_retry(bench: Bench, log: Log) -> None:
+    inner, outer = make_saga(), make_saga()
+    log.add_step(inner, "inner", act=lambda cmd: refuse(cmd) if len(log.entries) == 2 else None)
+    log.add_step(outer, "first", pivot=True)
+    outer.run("sub", inner, input=lambda cmd: cmd.input)
+    async with bench.worker(App([inner, outer])):
+        saga = await bench.start(outer)
+        assert (await bench.settled(saga)).status == "SUSPENDED"
+        await bench.rows("select retry(%s, 'the warehouse is back')", saga)
+        assert (await bench.settled(saga)).status == "COMPLETED"
+    assert log.entries == ["first", "inner", "inner"]
+    assert await bench.rows("select count(*) from child") == [(2,)]
+    assert await bench.violations() == []
+
+
+async def test_a_branch_past_the_pivot_is_suspended_by_itself_and_can_be_retried(
+    bench: Bench, log: Log
+) -> None:
+    saga = make_saga()
+    log.add_step(saga, "first", pivot=True)
+    with saga.parallel("group"):
+        log.add_step(
+            saga, "bad", act=lambda cmd: refuse(cmd) if log.entries.count("bad") == 1 else None
+        )
+        log.add_step(saga, "good")
+    async with bench.worker(saga):
+        started = await bench.start(saga)
+
+        async def is_suspended() -> bool:
+            return await bench.rows("select status from outbox where step in ('good', 'bad')") == [
+                ("SUSPENDED",)
+            ]
+
+        await until(is_suspended)
+        assert "good" in log.entries
+        await bench.rows("select retry(%s, 'again')", started)
+        assert (await bench.settled(started)).status == "COMPLETED"
+    assert await bench.violations() == []
+
+
 async def test_cancelling_a_parent_undoes_a_sub_saga_that_waits(bench: Bench, log: Log) -> None:
     inner, outer = make_saga(), make_saga()
     log.add_step(inner, "one")
