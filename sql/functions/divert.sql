@@ -85,10 +85,11 @@ begin
                 when a.undoes_itself then a.step
                 else past.step
             end as target_step,
+            case when not (a.suspends or a.repeats or a.undoes_itself) then past.element end as target_element,
             p_now + coalesce(a.after, retry_delay(a.backoff, a.backoff_cap, a.failures_now - 1)) as again_at
         from aimed a
         left join lateral (
-            select u.ordinal, u.step
+            select u.ordinal, u.step, u.element
             from undo_target(a.id, a.type, a.version,
                              case a.kind when 'action' then a.ordinal else a.undoes end) as u
             where not (a.repeats or a.suspends or a.undoes_itself)) as past on true
@@ -129,6 +130,7 @@ begin
             case when p.stays then p.kind else 'compensation' end as new_kind,
             case when p.stays then p.step else p.target_step end as new_step,
             case when p.stays then p.undoes else p.target end as new_undoes,
+            case when p.stays then p.element else p.target_element end as new_element,
             case when p.stays then p.ordinal else p.ordinal + 1 end as new_ordinal,
             case when p.stays then p.attempt + 1 else 0 end as new_attempt,
             case when p.stays
@@ -141,9 +143,10 @@ begin
     recorded as (
         insert into transition (
             saga_id, seq, ordinal, undoes, kind, step, attempt, outcome, from_status, to_status, state,
-            result, error, fence, worker, took, at, due_at)
+            result, error, fence, worker, took, at, due_at, element)
         select a.id, a.seq + 1, a.ordinal, a.undoes, a.kind, a.step, a.attempt + 1, a.final_outcome,
-            a.status, a.to_status, a.to_state, a.result, a.error, a.fence, p_worker, a.took, p_now, a.later
+            a.status, a.to_status, a.to_state, a.result, a.error, a.fence, p_worker, a.took, p_now, a.later,
+            a.element
         from aligned a
     ),
     ended as (
@@ -153,6 +156,7 @@ begin
         update outbox o
         set status = a.to_status, state = a.to_state, seq = a.seq + 1, fence = a.fence + 1,
             moved_at = p_now, kind = a.new_kind, step = a.new_step, undoes = a.new_undoes,
+            element = a.new_element,
             ordinal = a.new_ordinal, attempt = a.new_attempt, revision = a.new_revision,
             doubt_until = a.new_doubt,
             failures = case when a.stays then a.failures_now else 0 end,
@@ -182,9 +186,9 @@ begin
         where i.ctid = n.ctid and a.to_status = 'FAILED'
     )
     select a.id, 'applied', a.to_status::text, k.fence, a.seq + 1, k.kind, k.step, k.ordinal, k.attempt, k.revision,
-        false, null::integer
+        false, k.element
     from aligned a
     left join lateral (
         select a.fence + 1 as fence, a.new_kind::text as kind, a.new_step as step, a.new_ordinal as ordinal,
-            a.new_attempt + 1 as attempt, a.new_revision as revision) as k on a.kept;
+            a.new_attempt + 1 as attempt, a.new_revision as revision, a.new_element as element) as k on a.kept;
 end $$;

@@ -280,7 +280,7 @@ create table transition (
         when 'EXECUTING' then to_status <> 'CREATED'
         when 'COMPENSATING' then to_status not in ('CREATED', 'EXECUTING', 'COMPLETED')
         when 'SUSPENDED' then to_status <> 'CREATED' and (to_status <> 'SUSPENDED' or kind = 'act')
-        when 'COMPLETED' then to_status = 'COMPENSATING'
+        when 'COMPLETED' then to_status in ('COMPENSATING', 'FAILED')
         else to_status = 'FAILED' or (to_status = 'CREATED' and kind = 'act') end)
 ) with (
     autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.2

@@ -117,21 +117,19 @@ other = Saga("other", input=Other)
 sub = order.run("sub", other, input=lambda cmd: Other(text=str(cmd.input.number)), result=str)
 order.sleep("nap", lambda cmd: timedelta(seconds=cmd.input.number))
 
-with order.parallel("both") as both:
-    with both.branch():
+with order.parallel("both") as both, both.branch():
 
-        @order.step(when=lambda cmd: cmd.result(approval).total > 1)
-        async def left(cmd: Command[Order]) -> None:
-            assert_type(cmd.results(reserve), Sequence[Receipt | None])
-            assert_type(cmd.result(approval), Receipt)
-            assert_type(cmd.result(sub), str)
+    @order.step(when=lambda cmd: cmd.result(approval).total > 1)
+    async def left(cmd: Command[Order]) -> None:
+        assert_type(cmd.results(reserve), Sequence[Receipt | None])
+        assert_type(cmd.result(approval), Receipt)
+        assert_type(cmd.result(sub), str)
 
 
-with order.choice("one_of") as one_of:
-    with one_of.when(lambda cmd: cmd.input.number > 1):
+with order.choice("one_of") as one_of, one_of.when(lambda cmd: cmd.input.number > 1):
 
-        @order.step(best_effort=True)
-        def high(cmd: Command[Order]) -> None: ...
+    @order.step(best_effort=True)
+    def high(cmd: Command[Order]) -> None: ...
 
 
 assert_type(charge, Step[Order, Receipt])
