@@ -91,6 +91,8 @@ class Executor:
     def decide(self, held: HeldCommand) -> Attempt | None:
         """What becomes of a command without a handler: it is skipped, it waits, it branches; None:
         its handler is to be called."""
+        if held.element is not None:
+            return None  # decided when its step branched
         began = clock()
         try:
             command = held.to_command(self._resources)

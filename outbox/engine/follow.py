@@ -74,7 +74,7 @@ class Follower:
         if self._draining:
             # Not left to the advance: a release wakes another worker.
             self._give_back(held, held.fence)
-        elif held.decides and (attempt := self._executor.decide(held)) is not None:
+        elif held.runnable.decides and (attempt := self._executor.decide(held)) is not None:
             self._advancer.add(attempt, self._advanced)
         elif held.runnable.transactional:
             self._transactions.add(held, self._advanced)
@@ -107,7 +107,8 @@ class Follower:
         else:
             outcome = attempt.outcome
             if held.kind != "compensation" and isinstance(outcome, Done):
-                held.shared.results[held.result_name] = outcome.result
+                name = held.step.name if held.element is None else held.result_name
+                held.shared.results[name] = outcome.result
             # The advance came after the attempt's end, so its deadline is later than this.
             begin_before = attempt.ended + self._lease.hold
             self._go(held.followed_by(answer, begin_before, attempt.error))

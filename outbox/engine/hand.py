@@ -55,11 +55,6 @@ class HeldCommand:
     arrived: Any = None
 
     @property
-    def decides(self) -> bool:
-        """Whether something is to be decided before, or instead of, calling a handler."""
-        return bool(self.runnable.decides) and self.element is None
-
-    @property
     def fields(self) -> dict[str, Any]:
         """What every log line about it carries."""
         return {
@@ -139,7 +134,7 @@ def from_claim(row: Claimed, saga: Saga[Any], begin_before: float) -> HeldComman
     return HeldCommand(
         row.command,
         row.fence,
-        SharedState(saga, row.command, row.saga_id, row.key, row.input, dict(row.results or {})),
+        SharedState(saga, row.command, row.root or row.command, row.key, row.input, dict(row.results or {})),
         row.kind,
         step,
         _runnable(step, row.kind),

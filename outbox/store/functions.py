@@ -35,7 +35,7 @@ class Claimed(NamedTuple):
     results: dict[str, Any] | None
     error: dict[str, Any] | None
     due_at: datetime
-    saga_id: UUID
+    root: UUID | None
     element: int | None
     awaits: str | None
     arrived: Any

@@ -13,7 +13,7 @@ returns table (
     command uuid, fence integer, seq integer, type text, version integer, key text, kind text,
     step text, ordinal integer, attempt integer, revision integer, in_doubt boolean,
     input jsonb, results json, error jsonb, due_at timestamptz,
-    saga_id uuid, element integer, awaits text, arrived json)
+    root uuid, element integer, awaits text, arrived json)
 language plpgsql security definer set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off
 set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
@@ -58,7 +58,7 @@ begin
     return query
         select o.id, o.fence, o.seq, o.type, o.version, i.key, o.kind::text, o.step, o.ordinal,
             o.attempt + 1, o.revision, o.doubt_until is not null, i.input, past.results, past.error, o.due_at,
-            i.id, o.element, o.awaits::text, case when o.awaits is not null then arrived(o) end
+            o.root, o.element, o.awaits::text, case when o.awaits is not null then arrived(o) end
         from outbox o
         cross join lateral (
             select n.id, n.key, n.input from instance n where n.id = coalesce(o.root, o.id) offset 0) as i

@@ -64,7 +64,7 @@ def test_a_claim_says_all_that_a_worker_needs(engine: Engine) -> None:
         results={"reserve": {"id": 1}, "inspect": None},
         error={"type": "Boom", "message": "it broke"},
         due_at=before.due_at,
-        saga_id=saga,
+        root=None,
         element=None,
         awaits=None,
         arrived=None,
