@@ -16,8 +16,15 @@ _WORKER = (
     "register", "register_worker", "heartbeat", "deregister_worker", "doze", "claim", "advance",
     "recall", "lock_held", "release", "held", "reap", "raise_alerts", "purge",
 )  # fmt: skip
-_OPERATOR = ("retry", "abort", "cancel", "resolve", "audit")
-_VIEWS = ("overview", "timeline", "pending", "stuck", "manual_intervention")
+_OPERATOR = (
+    "retry", "abort", "cancel", "resolve", "audit", "skip", "amend", "pause", "resume", "pause_saga",
+    "resume_saga", "rerun", "act_many", "explain_abort", "past_resolutions", "version_in_use",
+    "move_saga", "move_many",
+)  # fmt: skip
+_VIEWS = (
+    "overview", "timeline", "pending", "stuck", "manual_intervention", "waiting", "paused",
+    "live_versions",
+)  # fmt: skip
 _PGQUEUER = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
 
 NAMES = ("producer", "worker", "viewer", "operator")

@@ -1,6 +1,6 @@
 -- The state machine. Takes a batch of outcomes, and for each whose fence still holds: appends the
 -- transition, moves the saga's command on, or closes the saga; all in the caller's transaction. What
--- is done and goes on, which is nearly all, is handled here; other outcomes of plain steps by divert(); what is not plain by step_on().
+-- is done and goes on, which is nearly all, is handled here; other outcomes of plain steps by divert(); what is not plain, or paused, by step_on().
 --
 --   p_outcomes   done | retry | rejected | in_doubt, and those of step_on()
 --   p_results    JSON of those that are done
@@ -29,11 +29,12 @@ set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
 declare
     v_now timestamptz := clock();
     v_hold interval;
+    v_pauses boolean;
     v_done integer;
     v_diverted integer;
     v_stepped integer := 0;
 begin
-    select s.hold into strict v_hold from setting s;
+    select s.hold, s.pauses into strict v_hold, v_pauses from setting s;
 
     -- Nothing is locked beforehand: under one fence a row changes in its abort flag only, so the
     -- update and the delete look at the fence and at the flag once more, in the row as it is by then.
@@ -55,6 +56,7 @@ begin
         join definition_step s on s.type = o.type and s.version = o.version and s.name = o.step
         where o.fence = g.fence and o.worker = p_worker and o.kind = 'action' and not o.abort
           and o.root is null and (s.next is not null or not o.tail)
+          and (not v_pauses or not is_paused(o.id, o.type))
     ),
     moved as (
         update outbox o

@@ -21,13 +21,14 @@ set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
 declare
     v_now timestamptz := clock();
     v_hold interval;
+    v_pauses boolean;
     v_claimed uuid[];
 begin
     update worker set idle = false where id = p_worker and idle;
     if not found and not exists (select from worker where id = p_worker) then
         raise exception 'worker % is not registered: it was reaped', p_worker using errcode = 'SG007';
     end if;
-    select s.hold into strict v_hold from setting s;
+    select s.hold, s.pauses into strict v_hold, v_pauses from setting s;
 
     -- Materialized and without the steps: joined to them first, a type's scan would run once a step.
     with due as materialized (
@@ -39,9 +40,11 @@ begin
             where o.type = w.type and o.version = w.version
               and o.worker is null and o.status <> 'SUSPENDED' and o.due_at <= v_now
               and o.due_at >= coalesce(w.floor, '-infinity')
+              and (not v_pauses or not is_paused(coalesce(o.root, o.id), o.type))
             order by o.due_at
             limit w.most
             for no key update skip locked) as d
+        where not v_pauses or not is_paused(null, w.type)
     ), taken as (
         update outbox o
         set worker = p_worker, fence = o.fence + 1,
@@ -63,11 +66,12 @@ begin
         cross join lateral (
             select n.id, n.key, n.input from instance n where n.id = coalesce(o.root, o.id) offset 0) as i
         left join lateral (
-            -- Of an element under "step/place", the elements themselves under "step/".
+            -- An amended result comes later, and counts. Of an element under "step/place", the elements themselves under "step/".
             select json_object_agg(
                        case when t.outcome = 'waiting' then t.step || '/'
-                            when t.element is null then t.step else t.step || '/' || t.element end, t.result)
+                            when t.element is null then t.step else t.step || '/' || t.element end, t.result order by t.seq)
                        filter (where (t.kind <> 'compensation' and t.outcome = 'done')
+                                  or (t.kind = 'act' and t.result is not null)
                                   or (t.outcome = 'waiting' and json_typeof(t.result) = 'array'))
                        as results,
                    (array_agg(t.error order by t.seq desc) filter (where t.error is not null))[1] as error

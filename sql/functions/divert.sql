@@ -46,6 +46,7 @@ begin
           -- The rest is step_on()'s.
           and s.plain and o.root is null and not o.tail and o.kind <> 'reconcile'
           and g.outcome in ('done', 'retry', 'rejected', 'in_doubt')
+          and not (v_setting.pauses and is_paused(o.id, o.type))
     ),
     -- doubt: until when an effect of this command may still land; null: there is none, or it is known.
     -- A transactional attempt leaves none, it was rolled back.

@@ -7,6 +7,7 @@ set plan_cache_mode to force_generic_plan as $$
 declare
     v_now timestamptz := clock();
     v_due timestamptz;
+    v_pauses boolean := (select s.pauses from setting s);
 begin
     -- Only a hint is written: no need to wait for the disk.
     perform set_config('synchronous_commit', 'off', true);
@@ -22,6 +23,8 @@ begin
         select o.due_at from outbox o
         where o.type = w.type and o.version = w.version
           and o.worker is null and o.status <> 'SUSPENDED'
-        order by o.due_at limit 1) as d;
+          and (not v_pauses or not is_paused(coalesce(o.root, o.id), o.type))
+        order by o.due_at limit 1) as d
+    where not v_pauses or not is_paused(null, w.type);
     return coalesce(nullif(v_due, 'infinity') - v_now, interval '1 hour');
 end $$;

@@ -11,6 +11,10 @@ begin
         return;
     end if;
     select * into strict v_line from outbox where id = p_line;
+    if p_worker is not null and (select s.pauses from setting s)
+            and is_paused(coalesce(v_line.root, p_line), v_line.type) then
+        p_worker := null;
+    end if;
     update outbox set ordinal = ordinal + 1 where id = coalesce(v_line.root, p_line)
         returning ordinal into v_ordinal;
     update outbox o

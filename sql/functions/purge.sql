@@ -22,6 +22,8 @@ begin
     delete from child c where c.saga_id = any (v_gone);
     delete from signal s where s.saga_id = any (v_gone);
     delete from deadline d where d.saga_id = any (v_gone);
+    delete from pause p where p.saga_id = any (v_gone);
+    delete from rerun r where r.saga_id = any (v_gone);
     delete from act a where a.saga_id = any (v_gone);
     delete from alert a where a.saga_id = any (v_gone);
     delete from instance i where i.id = any (v_gone);

@@ -7,6 +7,7 @@ returns text language plpgsql security definer set search_path from current as $
 declare
     v_old definition;
     v_live bigint;
+    v_keys text;
     v_pivot integer;
 begin
     perform pg_advisory_xact_lock(hashtextextended('outbox register ' || current_schema(), 0));
@@ -18,10 +19,11 @@ begin
     if v_old.type is not null and shape(v_old.steps) <> shape(p_steps) then
         -- Starts under way, which hold it shared, come to their end first: they may be of this version.
         perform pg_advisory_xact_lock(doze_key());
-        select count(*) into v_live from outbox where type = p_type and version = p_version;
+        select count(*), string_agg(u.key, ', ' order by u.place) filter (where u.place <= 5) into v_live, v_keys
+        from (select v.key, row_number() over () as place from version_in_use(p_type, p_version) as v) as u;
         if v_live > 0 then
-            raise exception 'saga type % version % is registered with other steps, and % of its sagas live',
-                p_type, p_version, v_live
+            raise exception 'saga type % version % is registered with other steps, and % of its sagas live: %',
+                p_type, p_version, v_live, v_keys || case when v_live > 5 then ', …' else '' end
                 using errcode = 'SG008', hint = format(
                     'Give the changed definition a new version: Saga("%s", version=%s).',
                     p_type, p_version + 1);

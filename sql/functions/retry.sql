@@ -1,8 +1,5 @@
 -- Operator act: runs what failed again, now and with its whole policy: a suspended saga's command, or
--- those of its lines that are suspended; or what waits for its next attempt, without the wait. A command
--- whose failure is known to have had no effect gets a new idempotency key, for a provider may have stored
--- the refusal under the old one; one in doubt keeps its key. An undo that waits for its first attempt
--- goes on waiting: until then the effect that it undoes may still land.
+-- those of its lines that are suspended; or what waits for its next attempt, without the wait.
 create or replace function retry(p_saga uuid, p_note text, p_seq integer default null) returns text
 language plpgsql security definer set search_path from current as $$
 declare
@@ -27,14 +24,7 @@ begin
     loop
         v_found := true;
         perform record_act(v_line, 'retry', p_note, null, v_now);
-        update outbox
-        set status = case when kind = 'compensation' then 'COMPENSATING' else 'EXECUTING' end,
-            fence = fence + 1, failures = 0, deaths = 0, reason = null, moved_at = v_now,
-            due_at = case when kind = 'reconcile' then greatest(doubt_until, v_now)
-                          when kind = 'compensation' and attempt = 0 then greatest(due_at, v_now) else v_now end,
-            revision = revision + (v_line.status = 'SUSPENDED' and v_line.doubt_until is null
-                                   and v_line.kind <> 'reconcile')::integer
-        where id = v_line.id;
+        perform line_again(v_line, v_now);
         perform show_move(p_saga);
     end loop;
     if not v_found then

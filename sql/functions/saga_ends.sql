@@ -32,6 +32,9 @@ begin
     update instance
     set status = p_status, state = case when v_error ->> 'type' = 'Cancelled' then 'CANCELLED' else p_status end, ended_at = p_now, output = v_output, error = v_error
     where id = p_saga;
+    -- That nothing is paused any more is noted later: the row of setting is locked before those of outbox.
+    update pause set resumed_at = p_now, resumed_by = 'engine', resume_note = 'the saga has ended'
+        where saga_id = p_saga and resumed_at is null;
     if v_main.tail then
         perform saga_ended(v_main, p_now);
     end if;

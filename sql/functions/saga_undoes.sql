@@ -17,6 +17,9 @@ begin
     end if;
     select s.* into strict v_step from definition_step s
     where s.type = v_main.type and s.version = v_main.version and s.name = v_target.step;
+    if p_worker is not null and (select s.pauses from setting s) and is_paused(p_saga, v_main.type) then
+        p_worker := null;
+    end if;
     v_due := greatest(v_main.doubt_until, p_now);
     update outbox o
     set status = 'COMPENSATING', state = 'COMPENSATING', kind = 'compensation', step = v_target.step,

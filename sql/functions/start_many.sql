@@ -93,7 +93,9 @@ begin
         from unnest(v_keys, p_inputs) as g(key, input)
         left join lateral (
             select n.id, n.input from instance n where n.type = p_type and n.key = g.key offset 0) as n on true
-        where n.id is null or n.input <> g.input
+        where n.id is null or (n.input <> g.input and not exists (
+            -- An operator has amended it since.
+            select from act a where a.saga_id = n.id and a.act = 'amend' and a.detail -> 'old_input' = g.input))
         order by n.id is null limit 1;
         if found and not v_bad.is_free then
             raise exception 'a saga of type "%" with key "%" exists with another input', p_type, v_bad.key

@@ -1,4 +1,4 @@
--- The part of advance() for whatever is not a plain step of a plain saga: lines side by side, waiting,
+-- The part of advance() for whatever it and divert() have left: what is paused, lines side by side, waiting,
 -- skipping, choosing, asking after what is in doubt, failures that a saga does not mind, and the end of
 -- a saga that somebody waits for. One outcome after the other; advance() and divert() know the common
 -- cases for many at once. The arguments and the answer are those of advance(), the answer only for what
@@ -30,12 +30,9 @@ declare
     v_failing boolean;
 begin
     v_mine := array(
-        select o.id from unnest(p_commands, p_fences, p_outcomes) as g(command, fence, outcome)
+        select o.id from unnest(p_commands, p_fences) as g(command, fence)
         cross join lateral (select o.* from outbox o where o.id = g.command offset 0) as o
-        join definition_step s on s.type = o.type and s.version = o.version and s.name = o.step
-        where o.fence = g.fence and o.worker = p_worker
-          and (not s.plain or o.root is not null or o.tail or o.kind = 'reconcile'
-               or g.outcome in ('skipped', 'chosen', 'branched', 'waiting', 'suspended')));
+        where o.fence = g.fence and o.worker = p_worker);
     if cardinality(v_mine) = 0 then
         return;
     end if;

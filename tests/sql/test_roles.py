@@ -18,9 +18,12 @@ from tests.sql.engine import Engine
 ROLES = ("producer", "worker", "viewer", "operator")
 TABLES = (
     *("instance", "outbox", "transition", "worker", "act", "alert", "definition"),
-    *("definition_step", "setting", "applied_file"),
+    *("definition_step", "setting", "applied_file", "pause", "rerun"),
 )
-VIEWS = ("overview", "timeline", "pending", "stuck", "manual_intervention")
+VIEWS = (
+    *("overview", "timeline", "pending", "stuck", "manual_intervention"),
+    *("waiting", "paused", "live_versions"),
+)
 NOBODY = uuid.UUID(int=0)
 
 CALLS = {
@@ -47,6 +50,19 @@ CALLS = {
     "abort": ("operator",),
     "resolve": ("operator",),
     "audit": ("operator",),
+    "skip": ("operator",),
+    "amend": ("operator",),
+    "pause": ("operator",),
+    "resume": ("operator",),
+    "pause_saga": ("operator",),
+    "resume_saga": ("operator",),
+    "rerun": ("operator",),
+    "act_many": ("operator",),
+    "explain_abort": ("operator",),
+    "past_resolutions": ("operator",),
+    "version_in_use": ("operator",),
+    "move_saga": ("operator",),
+    "move_many": ("operator",),
     "clock": ROLES,
 }
 
