@@ -17,8 +17,8 @@ _WORKER = (
     "recall", "lock_held", "release", "held", "reap", "raise_alerts", "purge",
 )  # fmt: skip
 _OPERATOR = (
-    "retry", "abort", "cancel", "resolve", "audit", "skip", "amend", "pause", "resume", "pause_saga",
-    "resume_saga", "rerun", "act_many", "explain_abort", "past_resolutions", "version_in_use",
+    "retry", "abort", "cancel", "resolve", "audit", "skip", "amend", "pause", "resume",
+    "pause_saga", "resume_saga", "rerun", "act_many", "explain_abort", "past_resolutions", "version_in_use",
     "move_saga", "move_many",
 )  # fmt: skip
 _VIEWS = (

@@ -10,11 +10,9 @@ declare
     v_suspended outbox;
     v_error jsonb;
 begin
-    if (p_row).status = 'SUSPENDED' then
-        v_suspended := p_row;
-    else
-        select * into v_suspended from outbox o where o.root = v_saga and o.status = 'SUSPENDED' order by o.moved_at limit 1;
-    end if;
+    select * into v_suspended from outbox o
+    where (o.id = v_saga or o.root = v_saga) and o.status = 'SUSPENDED'
+    order by o.id <> (p_row).id, o.moved_at limit 1;
     if v_suspended.id is not null then
         v_error := line_error(v_suspended);
     end if;
