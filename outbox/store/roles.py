@@ -18,8 +18,8 @@ _WORKER = (
 )  # fmt: skip
 _OPERATOR = (
     "retry", "abort", "cancel", "resolve", "audit", "skip", "amend", "pause", "resume",
-    "pause_saga", "resume_saga", "rerun", "act_many", "explain_abort", "past_resolutions", "version_in_use",
-    "move_saga", "move_many",
+    "pause_saga", "resume_saga", "rerun", "act_many", "explain_abort", "past_resolutions",
+    "version_in_use", "move_saga", "move_many",
 )  # fmt: skip
 _VIEWS = (
     "overview", "timeline", "pending", "stuck", "manual_intervention", "waiting", "paused",

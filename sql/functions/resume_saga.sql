@@ -10,8 +10,8 @@ begin
     update pause set resumed_at = v_now, resumed_by = session_user, resume_note = p_note
         where saga_id = p_saga and resumed_at is null;
     if not found then
-        raise exception 'saga % is not paused: it is %%', p_saga, v_row.status,
-            case when is_paused(p_saga, v_row.type) then ', and its type or everything is paused' else '' end
+        raise exception 'saga % is not paused: it is %', p_saga, v_row.status
+                || case when is_paused(p_saga, v_row.type) then ', and its type or everything is paused' else '' end
             using errcode = 'SG005', hint = 'Nothing was changed.';
     end if;
     perform record_act(v_row, 'resume', p_note, null, v_now);

@@ -25,8 +25,8 @@ begin
         v_lines := array(select l::outbox from unnest(v_lines) as l where l.status = 'SUSPENDED');
     end if;
     if cardinality(v_lines) = 0 then
-        raise exception 'nothing of saga %% can be skipped: it is %, %', p_saga,
-            coalesce(' at step "' || p_step || '"', ''), v_row.status, standing(p_saga)
+        raise exception 'nothing of saga % can be skipped: it is %, %',
+            p_saga || coalesce(' at step "' || p_step || '"', ''), v_row.status, standing(p_saga)
             using errcode = 'SG005', hint = 'What is suspended or waits can be skipped. Nothing was changed.';
     elsif cardinality(v_lines) > 1 then
         raise exception 'saga % has several commands that can be skipped: %', p_saga,

@@ -95,9 +95,12 @@ class Engine:
 
     def everything(self) -> list[Any]:
         """All that the functions may write, for comparisons."""
-        tables = ("instance", "outbox", "transition", "worker", "act", "alert")
+        tables = (
+            *("instance", "outbox", "transition", "worker", "act", "alert"),
+            *("pause", "rerun", "setting", "signal"),
+        )
         return [
-            self.connection.execute(f"select * from {table} order by 1, 2").fetchall()  # noqa: S608
+            self.connection.execute(f"select t::text from {table} as t order by 1").fetchall()  # noqa: S608
             for table in tables
         ]
 
@@ -123,6 +126,13 @@ class Engine:
 
     def abort(self, saga: UUID, note: str = "stop it", seq: int | None = None) -> str:
         return str(self.value("select abort(%s, %s, %s)", saga, note, seq))
+
+    def act(self, name: str, saga: UUID, *arguments: Any, **named: Any) -> Any:
+        """Calls an act on a saga by its function's name."""
+        given = ["%s"] * len(arguments) + [f"{key} => %s" for key in named]
+        return self.value(
+            f"select {name}({', '.join(['%s', *given])})", saga, *arguments, *named.values()
+        )
 
     def resolve(self, saga: UUID, status: str, note: str = "by hand") -> str:
         return str(self.value("select resolve(%s, %s, %s)", saga, status, note))
