@@ -103,10 +103,10 @@ begin
                 when 'resume_saga' then resume_saga(v_found.id, p_note, v_found.seq)
             end;
             if p_dry_run then
-                raise exception using errcode = 'SG000', message = outcome;
+                raise exception using errcode = 'SG099', message = outcome;
             end if;
         exception
-            when sqlstate 'SG000' then
+            when sqlstate 'SG099' then
                 null;
             when others then
                 problem := sqlerrm;

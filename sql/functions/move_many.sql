@@ -37,10 +37,10 @@ begin
         begin
             outcome := move_saga(v_found.id, p_to, p_note, v_found.seq);
             if p_dry_run then
-                raise exception using errcode = 'SG000', message = outcome;
+                raise exception using errcode = 'SG099', message = outcome;
             end if;
         exception
-            when sqlstate 'SG000' then
+            when sqlstate 'SG099' then
                 null;
             when others then
                 problem := sqlerrm;

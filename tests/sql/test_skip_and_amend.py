@@ -10,35 +10,14 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from outbox import Retry, Saga
-from tests.sql.engine import BOTH_WAYS, Engine, Worker
+from outbox import Saga
+from tests.sql.engine import BOTH_WAYS, Engine
+from tests.sql.lined import both_suspended
 from tests.sql.positions import reach, suspend, undo_all
-from tests.sql.sagas import MINUTE, ORDER, Order, act
+from tests.sql.sagas import ORDER, Order, act
 
 pytestmark = BOTH_WAYS
 HOUR = timedelta(hours=1)
-
-
-def make_lined() -> Saga[Order]:
-    """Two branches side by side, behind the pivot, so that a failure there suspends."""
-    saga = Saga("lined", input=Order)
-    first = saga.step(name="first", pivot=True, retry=Retry(2, 8, MINUTE))(act)
-    first.compensation()(act)
-    with saga.parallel("both") as group:
-        saga.step(name="left", retry=Retry(1, 8, MINUTE))(act)
-        with group.branch():
-            saga.step(name="right", retry=Retry(1, 8, MINUTE))(act)
-    saga.step(name="last")(act)
-    return saga
-
-
-def both_suspended(engine: Engine) -> tuple[UUID, Worker]:
-    engine.register(make_lined())
-    saga, worker = engine.start("lined"), engine.worker("lined")
-    worker.say(worker.say(worker.claim_one(), "done"), "branched")
-    for held in worker.claim():
-        worker.say(held, "rejected")
-    return saga, worker
 
 
 def is_suspended(engine: Engine, saga: UUID) -> list[str]:
@@ -141,7 +120,7 @@ def test_what_waits_for_a_living_sub_saga_is_not_skipped(engine: Engine) -> None
     saga, worker = engine.start("outer"), engine.worker("outer")
     plan = {"await": "saga", "type": "order", "key": "inner", "input": {}}
     worker.say(worker.claim_one(), "waiting", result=json.dumps(plan))
-    with pytest.raises(psycopg.Error, match='step "inner" of saga .* waits for saga .*, which liv'):
+    with pytest.raises(psycopg.Error, match=r'step "inner" .* waits for saga .*, which lives'):
         engine.act("skip", saga, "why")
 
 
