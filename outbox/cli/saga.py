@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from outbox.cli import act, install, look, shell, start, tell
+from outbox.cli import act, install, look, shell, start, steer, tell
 
 cli = typer.Typer(
     add_completion=False,
@@ -24,6 +24,18 @@ cli.command("signal")(tell.signal_command)
 cli.command("retry")(act.retry_command)
 cli.command("abort")(act.abort_command)
 cli.command("resolve")(act.resolve_command)
+cli.command("cancel")(act.cancel_command)
+cli.command("skip")(act.skip_command)
+cli.command("amend")(act.amend_command)
+cli.command("pause")(act.pause_command)
+cli.command("resume")(act.resume_command)
+cli.command("rerun")(act.rerun_command)
+cli.command("explain")(steer.explain_command)
+cli.command("history")(steer.history_command)
+cli.command("waiting")(steer.waiting_command)
+cli.command("paused")(steer.paused_command)
+cli.command("versions")(steer.versions_command)
+cli.command("move")(steer.move_command)
 cli.command("audit")(look.audit_command)
 cli.command("psql", context_settings={"ignore_unknown_options": True})(install.psql_command)
 

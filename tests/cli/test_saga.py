@@ -88,9 +88,10 @@ async def test_list_and_show(registered: SagaProgram, ended: dict[str, str]) -> 
 
 async def test_acts(registered: SagaProgram, ended: dict[str, str], bench: Bench) -> None:
     suspended = ended["suspended"]
-    tried = registered("retry", "k-suspended")
+    assert registered("retry", "k-suspended").code == 2, "it needs a note"
+    tried = registered("retry", "k-suspended", "--note", "there is paper")
     assert (tried.code, tried.out) == (0, f"{suspended}: SUSPENDED -> EXECUTING\n")
-    assert registered("retry", ended["waiting"]).code == 2
+    assert registered("retry", ended["waiting"], "--note", "why").code == 2
     assert registered("abort", ended["waiting"]).code == 2, "it needs a note"
     assert registered("abort", ended["waiting"], "--note", "not wanted").code == 0
     async with bench.worker(order):
@@ -136,7 +137,8 @@ async def test_audit(registered: SagaProgram, ended: dict[str, str], schema: Sch
 @pytest.mark.parametrize("command", ["show", "wait", "retry"])
 @pytest.mark.parametrize("given", [str(uuid.UUID(int=0)), "nothing", "\udcff", "'; drop"])
 def test_what_is_unknown_is_named(registered: SagaProgram, command: str, given: str) -> None:
-    ran = registered(command, given)
+    note = ("--note", "why") if command == "retry" else ()
+    ran = registered(command, given, *note)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("error: ")
     assert len(ran.err.splitlines()) == 1
@@ -211,7 +213,8 @@ def test_help_names_every_command_and_the_exit_codes(saga_program: SagaProgram) 
     shown = saga_program("--help")
     assert shown.code == 0
     for name in ("migrate", "register", "start", "list", "show", "wait", "retry", "abort",
-                 "resolve", "audit", "psql"):  # fmt: skip
+                 "resolve", "audit", "psql", "cancel", "skip", "amend", "pause", "resume", "rerun",
+                 "explain", "history", "waiting", "paused", "versions", "move"):  # fmt: skip
         assert f"  {name} " in shown.out
         assert saga_program(name, "--help").code == 0
     assert "3 the saga is suspended" in " ".join(shown.out.split())
