@@ -67,19 +67,19 @@ def history_command(
 def waiting_command(as_json: AsJson = False) -> None:
     """Lists what waits for a signal, a time, a saga or its own lines."""
     columns = ("saga_id", "type", "key", "step", "what", "since", "until")
-    _view("waiting", columns, as_json, "nothing waits")
+    _view("waiting", columns, "since", as_json, "nothing waits")
 
 
 def paused_command(as_json: AsJson = False) -> None:
     """Lists what is paused; a row with neither a saga nor a type is everything."""
     columns = ("saga_id", "type", "key", "note", "actor", "since")
-    _view("paused", columns, as_json, "nothing is paused")
+    _view("paused", columns, "since", as_json, "nothing is paused")
 
 
 def versions_command(as_json: AsJson = False) -> None:
     """Lists the registered versions, their live sagas, and the workers that run them."""
     columns = ("type", "version", "live", "suspended", "oldest_start", "workers", "registered_at")
-    _view("live_versions", columns, as_json, "no version is registered")
+    _view("live_versions", columns, "registered_at", as_json, "no version is registered")
 
 
 def move_command(
@@ -115,13 +115,14 @@ def move_command(
     shell.with_connection(settings, work)
 
 
-def _view(view: str, columns: tuple[str, ...], as_json: bool, none: str) -> None:
+def _view(view: str, columns: tuple[str, ...], order: str, as_json: bool, none: str) -> None:
     settings = settings_of()
 
     async def work(connection: Connection) -> int:
-        statement = sql.SQL("select {} from {}").format(
+        statement = sql.SQL("select {} from {} order by {}").format(
             sql.SQL(", ").join(map(sql.Identifier, columns)),
             sql.Identifier(settings.schema_name, view),
+            sql.Identifier(order),
         )
         rows = await (await connection.execute(statement)).fetchall()
         found = [dict(zip(columns, row, strict=True)) for row in rows]

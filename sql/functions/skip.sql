@@ -37,7 +37,7 @@ begin
     select s.* into strict v_step from definition_step s
     where s.type = v_line.type and s.version = v_line.version and s.name = v_line.step;
     select c.saga_id into v_live from child c join outbox o on o.id = c.saga_id
-    where c.parent = p_saga and c.line = v_line.id limit 1;
+    where c.parent = p_saga and c.ordinal = coalesce(v_line.undoes, v_line.ordinal) limit 1;
     if found then
         raise exception 'step "%" of saga % waits for saga %, which lives', v_line.step, p_saga, v_live
             using errcode = 'SG005', hint = 'Skip, cancel or resolve what that one is at. Nothing was changed.';

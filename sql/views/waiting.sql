@@ -14,7 +14,7 @@ from outbox o
 join instance i on i.id = coalesce(o.root, o.id)
 left join definition_step s on s.type = o.type and s.version = o.version and s.name = o.step
 left join lateral (
-    select x.saga_id from child x where x.line = o.id and x.parent = i.id
+    select x.saga_id from child x where x.parent = i.id and x.ordinal = coalesce(o.undoes, o.ordinal)
     order by x.saga_id desc limit 1) as c on o.awaits = 'saga'
 left join instance n on n.id = c.saga_id
 where o.awaits is not null and o.worker is null and o.status <> 'SUSPENDED';

@@ -1,17 +1,23 @@
 """The acts of the command line, as a person calls them."""
 
+import json
+
 import pytest
 
 from tests.cli.app import order
 from tests.cli.conftest import SagaProgram
 from tests.engine.bench import Bench
+from tests.fixtures import Schema
 
 
-def start(program: SagaProgram, end: str, key: str) -> str:
-    ran = program("start", "order", f'{{"end": "{end}", "amount": 7}}', "--key", key, "--json")
-    assert ran.code == 0, ran.err
-    found: str = ran.json["id"]
-    return found
+@pytest.fixture
+def bench(schema: Schema) -> Bench:
+    return Bench(schema)
+
+
+def start(run: SagaProgram, end: str, key: str) -> str:
+    given = json.dumps({"end": end, "amount": 7})
+    return str(run("start", "order", "--input", given, "--key", key, "--json").json["id"])
 
 
 @pytest.fixture
@@ -26,7 +32,7 @@ async def suspended(registered: SagaProgram, bench: Bench) -> list[str]:
 NOTE = ("--note", "the printer has paper")
 
 
-def test_acts_on_many_are_tried_and_then_done(
+async def test_acts_on_many_are_tried_and_then_done(
     registered: SagaProgram, suspended: list[str]
 ) -> None:
     chosen = ("--type", "order", "--error", "ValueError", "--older-than", "0 s")
@@ -46,7 +52,7 @@ def test_acts_on_many_are_tried_and_then_done(
     assert (done.code, done.out.splitlines()[-1]) == (0, "applied to 1 of 1")
 
 
-def test_one_saga_is_amended_rerun_and_looked_up(
+async def test_one_saga_is_amended_rerun_and_looked_up(
     registered: SagaProgram, suspended: list[str]
 ) -> None:
     amended = registered("amend", "one", "--input", '{"end": "well", "amount": 8}', *NOTE)
@@ -65,7 +71,7 @@ def test_one_saga_is_amended_rerun_and_looked_up(
     assert registered("history", "nothing", "like", "it").out == "nothing like it was found\n"
 
 
-def test_pauses_and_versions(registered: SagaProgram, suspended: list[str]) -> None:
+async def test_pauses_and_versions(registered: SagaProgram, suspended: list[str]) -> None:
     assert registered("pause", "--type", "order", *NOTE).out == (
         "order: paused; 0 in flight finish their attempt\n"
     )
@@ -98,7 +104,7 @@ def test_pauses_and_versions(registered: SagaProgram, suspended: list[str]) -> N
         (("retry", "one", "--seq", "1"), "you saw seq 1"),
     ],
 )
-def test_what_is_not_meant_is_one_line(
+async def test_what_is_not_meant_is_one_line(
     registered: SagaProgram, suspended: list[str], arguments: tuple[str, ...], says: str
 ) -> None:
     ran = registered(*arguments, *NOTE)
