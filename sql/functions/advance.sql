@@ -1,6 +1,7 @@
 -- The state machine. Takes a batch of outcomes, and for each whose fence still holds: appends the
 -- transition, moves the saga's command on, or closes the saga; all in the caller's transaction. What
--- is done and goes on, which is nearly all, is handled here; other outcomes of plain steps by divert(); what is not plain, or paused, by step_on().
+-- is done and goes on, which is nearly all, is handled here; other outcomes of plain steps by divert();
+-- what is not plain, or is paused, by step_on().
 --
 --   p_outcomes   done | retry | rejected | in_doubt, and those of step_on()
 --   p_results    JSON of those that are done

@@ -66,7 +66,8 @@ begin
         cross join lateral (
             select n.id, n.key, n.input from instance n where n.id = coalesce(o.root, o.id) offset 0) as i
         left join lateral (
-            -- An amended result comes later, and counts. Of an element under "step/place", the elements themselves under "step/".
+            -- Of an element under "step/place", the elements themselves under "step/". An amended result
+            -- comes later, and counts.
             select json_object_agg(
                        case when t.outcome = 'waiting' then t.step || '/'
                             when t.element is null then t.step else t.step || '/' || t.element end, t.result order by t.seq)

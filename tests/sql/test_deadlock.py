@@ -22,6 +22,7 @@ LEASE = timedelta(milliseconds=150)
 
 REFUSALS = (
     *("SG004", "SG005", "SG006"),  # an operator came too late
+    "SG003",  # a start after an amendment of an amendment
     "SG007",  # a worker was reaped
 )
 Deed = Callable[[], object]
@@ -103,6 +104,38 @@ def operate(engine: Engine, dice: random.Random) -> Iterator[Deed]:
         yield lambda: engine.resolve(some_saga(), "FAILED")
 
 
+def steer(engine: Engine, dice: random.Random) -> Iterator[Deed]:
+    """Acts on many, and pauses of one, of a type and of everything."""
+
+    def many() -> None:
+        act = dice.choice(["retry", "skip", "cancel", "pause_saga", "resume_saga"])
+        rows = engine.rows(
+            "select problem from act_many(%s, 'why', %s, %s)",
+            *(act, Jsonb({"type": "order", "limit": 20}), dice.random() < 0.3),
+        )
+        assert not [row for row in rows if row.problem and "deadlock" in row.problem]
+
+    def some_act() -> None:
+        rows = engine.rows("select id, status from instance order by random() limit 1")
+        for row in rows:
+            act = "rerun" if row.status else dice.choice(["skip", "pause_saga", "resume_saga"])
+            engine.act(act, row.id, "why")
+
+    def amend() -> None:
+        rows = engine.rows("select id from outbox order by random() limit 1")
+        for row in rows:
+            engine.act("amend", row.id, "why", Jsonb({"number": dice.randrange(9)}))
+
+    while True:
+        yield many
+        yield some_act
+        yield amend
+        type_ = dice.choice(["order", "entry", None])
+        yield lambda chosen=type_: engine.execute("select pause('why', %s)", chosen)  # type: ignore[misc]
+        yield many
+        yield lambda chosen=type_: engine.execute("select resume('why', %s)", chosen)  # type: ignore[misc]
+
+
 def run(
     schema: Schema, deeds: Any, number: int, seen: Counter[str], barrier: threading.Barrier
 ) -> None:
@@ -121,7 +154,7 @@ def run(
 def test_nobody_deadlocks_and_no_saga_is_harmed(engine: Engine) -> None:
     engine.execute("update setting set retention = '0.2 seconds', hold = '0.1 seconds'")
     engine.execute("update setting set grace = '0', max_deaths = 3")
-    roles = [work, work, work, start, start, reap, reap, operate]
+    roles = [work, work, work, start, start, reap, reap, operate, steer]
     seen: Counter[str] = Counter()
     barrier = threading.Barrier(len(roles))
     threads = [

@@ -122,7 +122,7 @@ def test_many_acts_at_once_do_each_saga_once(engine: Engine) -> None:
 
     def act(name: str) -> Rows:
         with engine.schema.connect() as connection:
-            return connection.execute(  # type: ignore[return-value]
+            return connection.execute(
                 'select saga_id from act_many(%s, \'why\', \'{"type": "order", '
                 '"status": "SUSPENDED"}\') where problem is null',
                 (name,),
@@ -176,7 +176,7 @@ def test_a_rerun_of_what_has_not_ended_is_refused(engine: Engine) -> None:
         (("rerun", ended, " "), "SG002", "needs a note"),
     ):
         with pytest.raises(psycopg.Error, match=message) as caught:
-            engine.act(*statement)  # type: ignore[arg-type]
+            engine.act(*statement)
         assert caught.value.sqlstate == state
     with pytest.raises(psycopg.Error, match="you saw seq 7, it is at seq 1"):
         engine.act("rerun", ended, "why", p_seq=7)

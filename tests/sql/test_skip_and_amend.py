@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -172,6 +173,33 @@ def test_an_amended_result_is_what_later_steps_and_the_undo_see(engine: Engine) 
     assert (undo.kind, undo.step) == ("compensation", "reserve")
     assert undo.results is not None
     assert undo.results["reserve"] == {"ref": 3}
+
+
+def test_of_several_acts_at_once_on_what_was_seen_one_wins(engine: Engine) -> None:
+    saga = suspend(engine).saga
+    seq = engine.row(saga).seq
+
+    def call(statement: str) -> str:
+        with engine.schema.connect() as connection:
+            try:
+                connection.execute(statement, {"saga": saga, "seq": seq})
+            except psycopg.Error as error:
+                return str(error.sqlstate)
+        return "done"
+
+    with ThreadPoolExecutor() as executor:
+        ends = executor.map(
+            call,
+            (
+                "select skip(%(saga)s, 'why', p_seq => %(seq)s)",
+                "select amend(%(saga)s, 'why', '{}', p_seq => %(seq)s)",
+                "select pause_saga(%(saga)s, 'why', %(seq)s)",
+                "select cancel(%(saga)s, 'why', true, %(seq)s)",
+                "select skip(%(saga)s, 'why', p_seq => %(seq)s)",
+            ),
+        )
+    assert sorted(ends) == ["SG006"] * 4 + ["done"]
+    assert engine.value("select count(distinct act) from act") == 1
 
 
 SKIP: Callable[[Engine, UUID], Any] = lambda e, s: e.act("skip", s, "why")  # noqa: E731
