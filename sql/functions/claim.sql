@@ -21,13 +21,22 @@ set enable_hashjoin to off set enable_mergejoin to off set jit to off as $$
 declare
     v_now timestamptz := clock();
     v_hold interval;
+    v_gated text[];
     v_claimed uuid[];
 begin
     update worker set idle = false where id = p_worker and idle;
     if not found and not exists (select from worker where id = p_worker) then
         raise exception 'worker % is not registered: it was reaped', p_worker using errcode = 'SG007';
     end if;
-    select s.hold into strict v_hold from setting s;
+    select s.hold, array(select g.type from gate g where g.type = any (p_types)) into strict v_hold, v_gated
+    from setting s;
+    if v_gated <> '{}' then
+        -- In the order of the types, in which everybody locks gates.
+        perform admit(w.type, w.version, w.most, w.floor, v_now)
+        from (
+            select * from unnest(p_types, p_versions, p_limits, p_floors) as u(type, version, most, floor)
+            where u.type = any (v_gated) order by u.type, u.version offset 0) as w;
+    end if;
 
     -- Materialized and without the steps: joined to them first, a type's scan would run once a step.
     with due as materialized (
@@ -39,6 +48,9 @@ begin
             where o.type = w.type and o.version = w.version
               and o.worker is null and o.status <> 'SUSPENDED' and o.due_at <= v_now
               and o.due_at >= coalesce(w.floor, '-infinity')
+              -- Of a type with limits only what was let in.
+              and (w.type <> all (v_gated)
+                   or (select t.state from ticket t where t.saga_id = coalesce(o.root, o.id)) = 'running')
             order by o.due_at
             limit w.most
             for no key update skip locked) as d

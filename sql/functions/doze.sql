@@ -23,5 +23,11 @@ begin
         where o.type = w.type and o.version = w.version
           and o.worker is null and o.status <> 'SUSPENDED'
         order by o.due_at limit 1) as d;
+    if exists (select from gate where type = any (p_types)) then
+        select least(v_due, min(g.look_at), min(case when n.id is not null then v_now end)) into v_due
+        from gate g
+        join unnest(p_types, p_versions) as w(type, version) on w.type = g.type
+        left join knock n on n.type = g.type and (n.version is null or n.version = w.version);
+    end if;
     return coalesce(nullif(v_due, 'infinity') - v_now, interval '1 hour');
 end $$;
