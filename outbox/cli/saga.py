@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from outbox.cli import act, install, look, shell, start, tell
+from outbox.cli import act, install, look, running, shell, start, tell
 
 cli = typer.Typer(
     add_completion=False,
@@ -25,6 +25,10 @@ cli.command("retry")(act.retry_command)
 cli.command("abort")(act.abort_command)
 cli.command("resolve")(act.resolve_command)
 cli.command("audit")(look.audit_command)
+cli.add_typer(running.limit, name="limit", help="How many sagas of a type run at once.")
+cli.add_typer(running.schedule, name="schedule", help="Recurring sagas.")
+cli.add_typer(running.retention, name="retention", help="How long finished sagas are kept.")
+cli.command("export")(running.export_command)
 cli.command("psql", context_settings={"ignore_unknown_options": True})(install.psql_command)
 
 

@@ -11,13 +11,23 @@ from psycopg import sql
 
 from outbox.store.connect import Connection
 
-_PRODUCER = ("start", "start_many", "input_schema", "signal")
+_PRODUCER = (
+    "start", "start_many", "input_schema", "signal", "start_once_per", "start_debounced",
+)  # fmt: skip
 _WORKER = (
     "register", "register_worker", "heartbeat", "deregister_worker", "doze", "claim", "advance",
     "recall", "lock_held", "release", "held", "reap", "raise_alerts", "purge",
+    "declare_limits", "due_schedules", "start_ticks",
 )  # fmt: skip
-_OPERATOR = ("retry", "abort", "cancel", "resolve", "audit")
-_VIEWS = ("overview", "timeline", "pending", "stuck", "manual_intervention")
+_OPERATOR = (
+    "retry", "abort", "cancel", "resolve", "audit", "set_limit", "drop_limit", "set_schedule",
+    "drop_schedule", "pause_schedule", "resume_schedule", "set_retention", "drop_retention",
+    "export_sagas", "purge_exported",
+)  # fmt: skip
+_VIEWS = (
+    "overview", "timeline", "pending", "stuck", "manual_intervention", "limits", "queued",
+    "schedules",
+)  # fmt: skip
 _PGQUEUER = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
 
 NAMES = ("producer", "worker", "viewer", "operator")

@@ -100,8 +100,10 @@ create table once_per (
     saga_id    uuid,
     saga_key   text,
     started_at timestamptz not null,
+    until      timestamptz not null,
     primary key (type, key)
 );
+create index once_per_until on once_per (until);
 comment on table once_per is 'The last start of each key that may start once in a period.';
 
 create table debounce (

@@ -116,7 +116,10 @@ async def test_workers_that_die_leave_no_slot_behind_and_exceed_nothing(bench: B
         await bench.all_settled()
     assert await bench.rows("select count(*) from transition where outcome = 'in_doubt'") != []
     assert await bench.violations() == []
-    assert await bench.rows("select * from slot union all select type, '', '', saga_id from ticket") == []
+    assert (
+        await bench.rows("select * from slot union all select type, '', '', saga_id from ticket")
+        == []
+    )
 
 
 async def test_a_saga_that_waits_lets_another_run_and_queues_again(bench: Bench) -> None:

@@ -19,8 +19,13 @@ ROLES = ("producer", "worker", "viewer", "operator")
 TABLES = (
     *("instance", "outbox", "transition", "worker", "act", "alert", "definition"),
     *("definition_step", "setting", "applied_file"),
+    *("saga_limit", "gate", "ticket", "slot", "knock", "rate_use", "schedule", "once_per"),
+    *("debounce", "retention"),
 )
-VIEWS = ("overview", "timeline", "pending", "stuck", "manual_intervention")
+VIEWS = (
+    *("overview", "timeline", "pending", "stuck", "manual_intervention"),
+    *("limits", "queued", "schedules"),
+)
 NOBODY = uuid.UUID(int=0)
 
 CALLS = {
@@ -47,6 +52,21 @@ CALLS = {
     "abort": ("operator",),
     "resolve": ("operator",),
     "audit": ("operator",),
+    "start_once_per": ("producer", "operator"),
+    "start_debounced": ("producer", "operator"),
+    "declare_limits": ("worker",),
+    "due_schedules": ("worker",),
+    "start_ticks": ("worker",),
+    "set_limit": ("operator",),
+    "drop_limit": ("operator",),
+    "set_schedule": ("operator",),
+    "drop_schedule": ("operator",),
+    "pause_schedule": ("operator",),
+    "resume_schedule": ("operator",),
+    "set_retention": ("operator",),
+    "drop_retention": ("operator",),
+    "export_sagas": ("operator",),
+    "purge_exported": ("operator",),
     "clock": ROLES,
 }
 
