@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 NAMES = [
     "App", "AppContext", "Client", "Command", "Happened", "Limit", "NotDone", "Operator",
     "OutboxError", "Rate", "Rejected", "Retry", "RetryAfter", "Rules", "Saga", "SagaStatus",
-    "Settings", "Started",
+    "Settings", "Started", "Step", "Unknown", "database",
 ]  # fmt: skip
 
 

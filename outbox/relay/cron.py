@@ -41,9 +41,10 @@ def ticks_after(expression: str, zone: str, after: datetime) -> Iterator[datetim
     for wall in walls:
         # What the wall clock shows so much later comes after all that is pending.
         for tick in sorted(pending):
-            if tick.astimezone(info).replace(tzinfo=None) < wall - _SHIFT:
-                pending.discard(tick)
-                yield tick
+            if tick.astimezone(info).replace(tzinfo=None) >= wall - _SHIFT:
+                break
+            pending.discard(tick)
+            yield tick
         pending |= {tick for tick in _instants(wall, info, every_hour) if tick > after}
 
 
