@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -82,9 +82,7 @@ def test_what_was_missed_is_caught_up_as_the_schedule_says(
 
 
 def test_a_long_absence_is_caught_up_a_part_at_a_time() -> None:
-    chosen, until, _ = choose_ticks(
-        "* * * * *", "UTC", "all", at("2026-01-01"), at("2026-01-02")
-    )
+    chosen, until, _ = choose_ticks("* * * * *", "UTC", "all", at("2026-01-01"), at("2026-01-02"))
     assert (len(chosen), until) == (1000, chosen[-1])
 
 

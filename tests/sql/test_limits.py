@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import psycopg
 import pytest
 
+from outbox import Limit, Rate, Saga
+from outbox.definition.registry import describe_limits
+from outbox.errors import DefinitionError
 from tests.sql.engine import Engine, Worker
+from tests.sql.sagas import Order, make_order
 
 
 def limit(engine: Engine, amount: int, **more: object) -> None:
@@ -271,8 +277,6 @@ def test_the_queue_goes_by_priority_and_age(engine: Engine, worker: Worker) -> N
 
 
 def test_a_version_that_nobody_runs_takes_no_slot(engine: Engine) -> None:
-    from tests.sql.sagas import make_order
-
     engine.register(make_order(version=2))
     limit(engine, 1, type="order")
     worker = engine.worker()
@@ -315,3 +319,53 @@ def test_what_the_limits_count_is_audited(
     engine.execute(damage)
     engine.audits_at_end = False
     assert invariant in {row[1] for row in engine.audit()}
+
+
+def declared(engine: Engine, *limits: Limit | Rate, version: int = 1) -> list[tuple[object, ...]]:
+    """The limits after a program has declared some."""
+    saga = Saga("single", input=Order, version=version, limits=limits)
+    engine.execute("select declare_limits('single', %s, %s::jsonb)", version, describe_limits(saga))
+    return engine.connection.execute("select name, amount from limits order by name").fetchall()
+
+
+def test_a_program_declares_limits_and_changes_them(engine: Engine, worker: Worker) -> None:
+    assert declared(engine, Limit(2), Rate(9, timedelta(seconds=1))) == [("all", 2), ("rate", 9)]
+    for _ in range(5):
+        engine.start("single")
+    assert len(worker.claim()) == 2
+    assert declared(engine, Limit(3)) == [("all", 3)]
+    assert len(worker.claim()) == 1
+    assert declared(engine) == []
+    assert len(worker.claim()) == 2
+    assert engine.value("select count(*) from gate") == 0
+
+
+def test_what_was_set_from_sql_comes_first(engine: Engine) -> None:
+    declared(engine, Limit(2), Limit(1, per="number"))
+    limit(engine, 7)
+    engine.execute("select drop_limit('single', 'number')")
+    assert declared(engine, Limit(3), Limit(4, per="number")) == [("all", 7)]
+
+
+def test_an_older_version_does_not_change_the_limits_of_a_newer(engine: Engine) -> None:
+    engine.value(
+        "select register('single', 2, steps, input_schema) from definition where type = 'single'"
+    )
+    declared(engine, Limit(5), version=2)
+    assert declared(engine, Limit(2), version=1) == [("all", 5)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [
+        ([Limit(-1)], "an amount below 0"),
+        ([Rate(1, timedelta())], "a period that is not positive"),
+        ([Limit(1), Limit(2)], 'two limits are named "all"'),
+        ([Limit(1, per="a b")], "needs a name"),
+    ],
+)
+def test_a_declaration_that_makes_no_sense_is_refused(
+    limits: list[Limit | Rate], problem: str
+) -> None:
+    with pytest.raises(DefinitionError, match=problem):
+        Saga("single", input=Order, limits=limits)

@@ -192,4 +192,4 @@ def test_inputs_and_times_that_make_no_sense_are_refused(engine: Engine) -> None
         "unknown saga type": "start_once_per('none', '{}', 'k', '1 s')",
     }.items():
         with pytest.raises(psycopg.Error, match=problem):
-            engine.execute(f"select * from {call}")
+            engine.execute(f"select * from {call}")  # noqa: S608
