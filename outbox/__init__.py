@@ -2,6 +2,7 @@
 
 from outbox.client import Client, SagaStatus, Started
 from outbox.definition.command import Command
+from outbox.definition.limit import Limit, Rate
 from outbox.definition.outcomes import Happened, NotDone, Rejected, RetryAfter, Unknown
 from outbox.definition.registry import App, AppContext
 from outbox.definition.retry import Retry
@@ -9,6 +10,7 @@ from outbox.definition.saga import Saga
 from outbox.definition.step import Step
 from outbox.errors import OutboxError
 from outbox.operator import Operator
+from outbox.rules import Rules
 from outbox.settings import Settings
 from outbox.store.database import database
 
@@ -18,12 +20,15 @@ __all__ = [
     "Client",
     "Command",
     "Happened",
+    "Limit",
     "NotDone",
     "Operator",
     "OutboxError",
+    "Rate",
     "Rejected",
     "Retry",
     "RetryAfter",
+    "Rules",
     "Saga",
     "SagaStatus",
     "Settings",

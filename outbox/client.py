@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, overload
 from uuid import UUID
 
@@ -71,7 +71,13 @@ class Client:
 
     def __init__(self, schema: str = "saga") -> None:
         self._start = call(
-            schema, "select * from {}.start_many(%s, %s::text[]::jsonb[], %s::text[], %s, %s)"
+            schema, "select * from {}.start_many(%s, %s::text[]::jsonb[], %s::text[], %s, %s, %s)"
+        )
+        self._start_once_per = call(
+            schema, "select * from {}.start_once_per(%s, %s::text::jsonb, %s, %s, %s, %s)"
+        )
+        self._start_debounced = call(
+            schema, "select * from {}.start_debounced(%s, %s::text::jsonb, %s, %s, %s)"
         )
         self._signal = call(schema, "select {}.signal(%s, %s, %s::text::json, %s)")
         columns = (
@@ -96,6 +102,7 @@ class Client:
         *,
         key: str | None = None,
         due_at: datetime | None = None,
+        priority: int = 0,
     ) -> Started: ...
 
     @overload
@@ -107,6 +114,7 @@ class Client:
         *,
         key: str | None = None,
         due_at: datetime | None = None,
+        priority: int = 0,
     ) -> Awaitable[Started]: ...
 
     def start(
@@ -117,6 +125,7 @@ class Client:
         *,
         key: str | None = None,
         due_at: datetime | None = None,
+        priority: int = 0,
     ) -> Started | Awaitable[Started]:
         """Starts a saga, or finds the one with this key, in the caller's transaction.
 
@@ -127,13 +136,15 @@ class Client:
             that
                 every call starts another.
             due_at: not to be run before.
+            priority: 0 is the lowest; each point counts as a minute (``setting.priority_step``) of
+                having waited already.
 
         Raises:
             InputError: the input is not what the saga accepts.
             UnknownTypeError: the type, or this version of it, is not registered.
             KeyConflictError: the key names a saga with another input.
         """
-        parameters = self._parameters(saga, [(key, input)], due_at)
+        parameters = self._parameters(saga, [(key, input)], due_at, priority)
         return perform(connection, self._start, parameters, lambda rows: _started(rows)[0])
 
     @overload
@@ -144,6 +155,7 @@ class Client:
         sagas: Iterable[tuple[str | None, Input]],
         *,
         due_at: datetime | None = None,
+        priority: int = 0,
     ) -> list[Started]: ...
 
     @overload
@@ -154,6 +166,7 @@ class Client:
         sagas: Iterable[tuple[str | None, Input]],
         *,
         due_at: datetime | None = None,
+        priority: int = 0,
     ) -> Awaitable[list[Started]]: ...
 
     def start_many(
@@ -163,9 +176,114 @@ class Client:
         sagas: Iterable[tuple[str | None, Input]],
         *,
         due_at: datetime | None = None,
+        priority: int = 0,
     ) -> list[Started] | Awaitable[list[Started]]:
         """As ``start``, for many (key, input) pairs in one statement: all of them, or none."""
-        return perform(connection, self._start, self._parameters(saga, sagas, due_at), _started)
+        parameters = self._parameters(saga, sagas, due_at, priority)
+        return perform(connection, self._start, parameters, _started)
+
+    @overload
+    def start_once_per(
+        self,
+        connection: Connection[Any],
+        saga: Saga[Any] | str,
+        input: Input,
+        *,
+        key: str,
+        period: timedelta,
+        priority: int = 0,
+    ) -> Started: ...
+
+    @overload
+    def start_once_per(
+        self,
+        connection: AsyncConnection[Any],
+        saga: Saga[Any] | str,
+        input: Input,
+        *,
+        key: str,
+        period: timedelta,
+        priority: int = 0,
+    ) -> Awaitable[Started]: ...
+
+    def start_once_per(
+        self,
+        connection: Either,
+        saga: Saga[Any] | str,
+        input: Input,
+        *,
+        key: str,
+        period: timedelta,
+        priority: int = 0,
+    ) -> Started | Awaitable[Started]:
+        """Starts a saga at most once in a period for each key; in between, finds the one that was
+        started last, whatever the input.
+
+        Args:
+            key: what is to start once in a period; the saga's own is ``<key>/<instant>``.
+            period: counted from the last start.
+
+        Raises:
+            as ``start``.
+        """
+        _check_key(key)
+        type_, version = (saga.type, saga.version) if isinstance(saga, Saga) else (saga, None)
+        parameters = (type_, dump_input(saga, input), key, period, version, priority)
+        return perform(connection, self._start_once_per, parameters, lambda rows: _started(rows)[0])
+
+    @overload
+    def start_debounced(
+        self,
+        connection: Connection[Any],
+        saga: Saga[Any] | str,
+        input: Input,
+        *,
+        key: str,
+        quiet: timedelta,
+        longest: timedelta | None = None,
+    ) -> Started: ...
+
+    @overload
+    def start_debounced(
+        self,
+        connection: AsyncConnection[Any],
+        saga: Saga[Any] | str,
+        input: Input,
+        *,
+        key: str,
+        quiet: timedelta,
+        longest: timedelta | None = None,
+    ) -> Awaitable[Started]: ...
+
+    def start_debounced(
+        self,
+        connection: Either,
+        saga: Saga[Any] | str,
+        input: Input,
+        *,
+        key: str,
+        quiet: timedelta,
+        longest: timedelta | None = None,
+    ) -> Started | Awaitable[Started]:
+        """Starts a saga once a burst of starts with its key is over, with the burst's last input.
+
+        Until a worker takes the saga each such start replaces its input and puts it off; after that
+        it makes a new one.
+
+        Args:
+            key: what the burst is about; the saga's own is ``<key>/<instant>``.
+            quiet: how long there has to be no other start.
+            longest: no longer than this after the burst's first start; default without bound.
+
+        Raises:
+            as ``start``.
+        """
+        _check_key(key)
+        type_ = saga.type if isinstance(saga, Saga) else saga
+        parameters = (type_, dump_input(saga, input), key, quiet, longest)
+        return perform(
+            connection, self._start_debounced, parameters, lambda rows: _started(rows)[0]
+        )
 
     @overload
     def signal(
@@ -306,13 +424,13 @@ class Client:
         saga: Saga[Any] | str,
         sagas: Iterable[tuple[str | None, Input]],
         due_at: datetime | None,
+        priority: int,
     ) -> tuple[Any, ...]:
         pairs = [(key, dump_input(saga, input)) for key, input in sagas]
         for key, _ in pairs:
-            if key is not None and storable(key) != key:
-                raise InputError(f"the key {key!r} contains what Postgres cannot store")
+            _check_key(key)
         type_, version = (saga.type, saga.version) if isinstance(saga, Saga) else (saga, None)
-        return (type_, [i for _, i in pairs], [k for k, _ in pairs], version, due_at)
+        return (type_, [i for _, i in pairs], [k for k, _ in pairs], version, due_at, priority)
 
 
 def dump_input(saga: Saga[Any] | str, input: Input) -> str:
@@ -372,6 +490,11 @@ def dump_payload(signal: Wait[Any, Any] | str, payload: object) -> str | None:
     if has_nul(json):
         raise InputError("the payload contains a NUL character, which Postgres cannot store")
     return json.decode()
+
+
+def _check_key(key: str | None) -> None:
+    if key is not None and storable(key) != key:
+        raise InputError(f"the key {key!r} contains what Postgres cannot store")
 
 
 def _started(rows: Rows) -> list[Started]:

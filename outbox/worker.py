@@ -9,7 +9,13 @@ from contextlib import AsyncExitStack
 
 from pydantic import ValidationError
 
-from outbox.definition.registry import App, AppContext, describe_input, describe_steps
+from outbox.definition.registry import (
+    App,
+    AppContext,
+    describe_input,
+    describe_limits,
+    describe_steps,
+)
 from outbox.engine.advance import Advancer
 from outbox.engine.claim import Claimer
 from outbox.engine.execute import Executor
@@ -21,7 +27,8 @@ from outbox.engine.shared_transaction import SharedTransaction
 from outbox.engine.transaction import Transactions
 from outbox.engine.wake import Wake
 from outbox.errors import DefinitionError, OutboxError, translated
-from outbox.relay.schedule import Schedules, check_cron
+from outbox.relay.cron import check_cron
+from outbox.relay.schedule import Schedules
 from outbox.settings import Settings
 from outbox.store.connect import Connection, connect
 from outbox.store.functions import Functions
@@ -237,6 +244,7 @@ async def register(
                     describe_input(saga),
                     saga.deadline,
                 )
+                await functions.declare_limits(connection, type_, version, describe_limits(saga))
     return done
 
 

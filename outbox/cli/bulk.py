@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TextIO
 
 import orjson
@@ -108,6 +109,9 @@ async def start_lines(
     saga: Saga[Any] | str,
     lines: Iterable[Line],
     summary: Summary,
+    *,
+    due_at: datetime | None = None,
+    priority: int = 0,
 ) -> None:
     """Starts the lines, a batch a transaction, and counts them in ``summary``.
 
@@ -121,9 +125,9 @@ async def start_lines(
             continue
         batch.append(line)
         if len(batch) == _BATCH:
-            await _start(connection, client, saga, batch, summary)
+            await _start(connection, client, saga, batch, summary, due_at, priority)
             batch = []
-    await _start(connection, client, saga, batch, summary)
+    await _start(connection, client, saga, batch, summary, due_at, priority)
     summary.refused.sort()
 
 
@@ -133,13 +137,19 @@ async def _start(
     saga: Saga[Any] | str,
     batch: Sequence[Line],
     summary: Summary,
+    due_at: datetime | None,
+    priority: int,
 ) -> None:
     """Starts a batch in a transaction; one with a bad line is halved until that line is alone."""
     if not batch:
         return
     try:
         started: list[Started] = await client.start_many(
-            connection, saga, [(line.key, line.input or {}) for line in batch]
+            connection,
+            saga,
+            [(line.key, line.input or {}) for line in batch],
+            due_at=due_at,
+            priority=priority,
         )
     except UnknownTypeError:
         raise
@@ -148,8 +158,8 @@ async def _start(
             summary.refused.append((batch[0].number, str(error)))
             return
         half = len(batch) // 2
-        await _start(connection, client, saga, batch[:half], summary)
-        await _start(connection, client, saga, batch[half:], summary)
+        await _start(connection, client, saga, batch[:half], summary, due_at, priority)
+        await _start(connection, client, saga, batch[half:], summary, due_at, priority)
     else:
         created = sum(one.created for one in started)
         summary.started += created

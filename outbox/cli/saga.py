@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from outbox.cli import act, install, look, shell, start, steer, tell
+from outbox.cli import act, install, look, running, shell, start, steer, tell
 
 cli = typer.Typer(
     add_completion=False,
@@ -37,6 +37,10 @@ cli.command("paused")(steer.paused_command)
 cli.command("versions")(steer.versions_command)
 cli.command("move")(steer.move_command)
 cli.command("audit")(look.audit_command)
+cli.add_typer(running.limit, name="limit", help="How many sagas of a type run at once.")
+cli.add_typer(running.schedule, name="schedule", help="Recurring sagas.")
+cli.add_typer(running.retention, name="retention", help="How long finished sagas are kept.")
+cli.command("export")(running.export_command)
 cli.command("psql", context_settings={"ignore_unknown_options": True})(install.psql_command)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from outbox.cli import shell
 from outbox.cli.bulk import Line, Summary, read_lines, start_lines
 from outbox.cli.shell import AsJson, err, fail, load_apps, print_json, settings_of
+from outbox.cli.times import parse_duration, parse_instant
 from outbox.client import Client
 from outbox.definition.saga import Saga
 from outbox.errors import ConfigurationError, InputError
@@ -43,6 +45,26 @@ def start_command(
     file_format: Annotated[
         str | None, typer.Option("--format", help="jsonl or csv, when the ending does not tell.")
     ] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(
+            help="Not before this instant, as 2026-12-24T18:00+01:00; UTC without offset.",
+            parser=parse_instant,
+            metavar="INSTANT",
+        ),
+    ] = None,
+    in_: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--in",
+            help="Not before so long from now: 90s, 5m, 2h, 1d, or 1h30m.",
+            parser=parse_duration,
+            metavar="TIME",
+        ),
+    ] = None,
+    priority: Annotated[
+        int, typer.Option(help="0 is the lowest; each point counts as a minute of waiting.")
+    ] = 0,
     app: Apps = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,19 +79,28 @@ def start_command(
         fail("give either --input JSON or --file FILE")
     if file is not None and key is not None:
         fail("--key goes with --input; in a file every line has its own")
+    if at is not None and in_ is not None:
+        fail("give either --at or --in")
 
     async def work(connection: Connection) -> int:
         saga = _find_saga(settings, app, type_)
+        due_at = at
+        if in_ is not None:
+            due_at = await _now(connection, settings) + in_
         client = Client(settings.schema_name)
         if file is None:
             given = _parse_input(input_ or "")
-            started = await client.start(connection, saga, given, key=key)
+            started = await client.start(
+                connection, saga, given, key=key, due_at=due_at, priority=priority
+            )
             if as_json:
                 print_json({"id": started.id, "key": started.key, "created": started.created})
             else:
                 print(f"{started.id}" if started.created else f"{started.id} (existed already)")
             return shell.OK
-        summary = await _start_file(connection, client, saga, type_, file, file_format, settings)
+        summary = await _start_file(
+            connection, client, saga, type_, file, file_format, settings, due_at, priority
+        )
         for number, problem in summary.refused:
             print(f"line {number}: {problem}", file=sys.stderr)
         if as_json:
@@ -116,6 +147,8 @@ async def _start_file(
     file: str,
     file_format: str | None,
     settings: Settings,
+    due_at: datetime | None,
+    priority: int,
 ) -> Summary:
     kind = file_format or ("csv" if file.lower().endswith(".csv") else "jsonl")
     if kind not in ("csv", "jsonl"):
@@ -124,8 +157,26 @@ async def _start_file(
     summary = Summary()
     with _open(file) as source:
         lines = read_lines(source, is_csv=kind == "csv", fields=fields)
-        await start_lines(connection, client, saga, _with_progress(lines, file), summary)
+        await start_lines(
+            connection,
+            client,
+            saga,
+            _with_progress(lines, file),
+            summary,
+            due_at=due_at,
+            priority=priority,
+        )
     return summary
+
+
+async def _now(connection: Connection, settings: Settings) -> datetime:
+    """The database's clock, which is the one that counts."""
+    row = await (
+        await connection.execute(call(settings.schema_name, "select {}.clock()"))
+    ).fetchone()
+    assert row is not None, "a function that returns one row returned none"
+    now: datetime = row[0]
+    return now
 
 
 async def _input_fields(connection: Connection, settings: Settings, type_: str) -> dict[str, Any]:

@@ -133,6 +133,11 @@ def describe_input(saga: Saga[Any]) -> str:
     return orjson.dumps(saga.input.model_json_schema()).decode()
 
 
+def describe_limits(saga: Saga[Any]) -> str:
+    """A saga's limits as JSON text."""
+    return orjson.dumps([limit.describe() for limit in saga.limits]).decode()
+
+
 def _interval(duration: timedelta | None) -> str | None:
     return None if duration is None else f"{duration.total_seconds()} seconds"
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from outbox.definition.check import check_saga
 from outbox.definition.command import Command
 from outbox.definition.flow import Choice, Node, OnTimeout, Parallel, Sleep, SubSaga, Wait
+from outbox.definition.limit import Limit, Rate, check_limits
 from outbox.definition.outcomes import Rejected, RetryAfter
 from outbox.definition.retry import Retry
 from outbox.definition.step import Runnable, Step
@@ -110,9 +111,11 @@ class Saga(Generic[I]):
         version: raise it when the steps change; live sagas stay on the version they started with.
         deadline: a saga that has not ended so long after its start is undone, or suspended once its
             pivot is done.
+        limits: how many of its sagas run at once, or begin in a period; what was set from SQL comes
+            first.
 
     Raises:
-        DefinitionError: the name or the version is impossible.
+        DefinitionError: the name, the version or a limit is impossible.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class Saga(Generic[I]):
         input: type[I],
         version: int = 1,
         deadline: timedelta | None = None,
+        limits: Sequence[Limit | Rate] = (),
     ) -> None:
         if not _NAME.fullmatch(type):
             raise DefinitionError(
@@ -133,6 +137,8 @@ class Saga(Generic[I]):
             raise DefinitionError(f'saga type "{type}": input={input!r} is not a pydantic model')
         if deadline is not None and deadline <= timedelta():
             raise DefinitionError(f'saga type "{type}": deadline={deadline} is not a positive time')
+        check_limits(f'saga type "{type}"', limits)
+        self.limits = list(limits)
         self.type = type
         self.version = version
         self.input = input

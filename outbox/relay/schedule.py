@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import psycopg
-from croniter import croniter
 from pgqueuer.core.sm import SchedulerManager
 from pgqueuer.domain.models import Schedule
 
-from outbox.errors import ConfigurationError
+from outbox.relay.cron import ticks_after
 from outbox.store.connect import Connection, connect
 from outbox.store.functions import Functions
 from outbox.store.pgqueuer_schema import pgqueuer_queries
@@ -19,22 +19,16 @@ from outbox.telemetry import Telemetry
 
 _BATCH = 500
 _PAUSE = 0.05
-
-
-def check_cron(name: str, expression: str) -> None:
-    """Refuses what is not a cron expression.
-
-    Raises:
-        ConfigurationError: naming the setting.
-    """
-    if not croniter.is_valid(expression):
-        raise ConfigurationError(
-            f"{name}: {expression!r} is not a cron expression (minute hour day month weekday)"
-        )
+_EVERY_MINUTE = "* * * * *"
+# A tick that is dealt with so much later was missed.
+_MISSED = timedelta(minutes=2)
+_LONG = timedelta(days=2)
+# More are caught up by the next look.
+_TICKS = 1000
 
 
 class Schedules:
-    """Looks for stuck and suspended sagas, and removes old finished ones.
+    """Looks for stuck and suspended sagas, removes old finished ones, and starts recurring ones.
 
     Args:
         dsn: a connection of its own; pgqueuer's scheduler keeps it.
@@ -97,6 +91,29 @@ class Schedules:
             self._telemetry.emit("sagas_purged", count=removed)
         return removed
 
+    async def start_recurring(self, connection: Connection) -> int:
+        """Starts what the schedules' ticks are due for; returns how many sagas."""
+        total = 0
+        for due in await self._functions.due_schedules(connection):
+            try:
+                ticks, until, upcoming = choose_ticks(
+                    due.cron, due.zone, due.catch_up, due.last_tick, due.now
+                )
+            except (ValueError, LookupError) as error:
+                self._telemetry.emit(
+                    "schedule_failed", "error", schedule=due.name, message=str(error)
+                )
+                continue
+            started, problem = await self._functions.start_ticks(
+                connection, due, ticks, until, upcoming
+            )
+            total += started
+            if problem is not None:
+                self._telemetry.emit("schedule_failed", "error", schedule=due.name, message=problem)
+            elif started:
+                self._telemetry.emit("schedule_started", schedule=due.name, count=started)
+        return total
+
     async def _serve(self, connection: Connection) -> None:
         manager = SchedulerManager(pgqueuer_queries(connection, self._functions.schema))
 
@@ -108,7 +125,44 @@ class Schedules:
         async def remove_old(_schedule: Schedule) -> None:
             await self.purge(connection)
 
+        @manager.schedule("outbox_schedules", _EVERY_MINUTE, clean_old=True)
+        async def start_recurring(_schedule: Schedule) -> None:
+            await self.start_recurring(connection)
+
         try:
             await manager.run()
         finally:
             manager.shutdown.set()
+
+
+def choose_ticks(
+    cron: str, zone: str, catch_up: str, since: datetime, now: datetime
+) -> tuple[list[datetime], datetime, datetime | None]:
+    """Which ticks of a schedule are to be started.
+
+    Args:
+        catch_up: of the ticks that are long past, ``none`` is started, the ``last``, or ``all``.
+        since: up to then all have been dealt with.
+
+    Returns:
+        The ticks; up to when all have been dealt with then; and the next one that is due.
+    """
+    if (
+        catch_up != "all"
+        and now - since > _LONG
+        and next(ticks_after(cron, zone, now - _LONG), now + _LONG) <= now
+    ):
+        since = now - _LONG  # the last one is not to be found by counting through years
+    coming = ticks_after(cron, zone, since)
+    ticks: list[datetime] = []
+    upcoming = next(coming, None)
+    until = now
+    while upcoming is not None and upcoming <= now:
+        if catch_up == "all" and len(ticks) == _TICKS:
+            until = ticks[-1]
+            break
+        ticks = [*ticks, upcoming] if catch_up == "all" else [upcoming]
+        upcoming = next(coming, None)
+    if catch_up == "none":
+        ticks = [tick for tick in ticks if tick > now - _MISSED]
+    return ticks, until, upcoming

@@ -84,6 +84,17 @@ class Alert(NamedTuple):
     message: str
 
 
+class DueSchedule(NamedTuple):
+    """A schedule of which a tick is due, as ``due_schedules`` returns it."""
+
+    name: str
+    cron: str
+    zone: str
+    catch_up: str
+    last_tick: datetime
+    now: datetime
+
+
 @dataclass(slots=True)
 class Report:
     """One outcome on its way to ``advance``: the columns of its arguments. ``goes_on``: an action
@@ -141,6 +152,12 @@ class Functions:
         self._register = call(
             schema, "select {}.register(%s, %s, %s::jsonb, %s::jsonb, %s::interval)"
         )
+        self._due_schedules = call(schema, "select * from {}.due_schedules()")
+        self._start_ticks = call(
+            schema,
+            "select * from {}.start_ticks(%s, %s, %s, %s, %s::timestamptz[], %s, %s)",
+        )
+        self._declare_limits = call(schema, "select {}.declare_limits(%s, %s, %s::jsonb)")
 
     async def register(
         self,
@@ -156,6 +173,12 @@ class Functions:
             self._register, (type_, version, steps, input_schema, deadline)
         )
         return str((await _one(cursor))[0])
+
+    async def declare_limits(
+        self, connection: Connection, type_: str, version: int, limits: str
+    ) -> None:
+        """Registers the limits that a definition declares, but for those set from SQL."""
+        await connection.execute(self._declare_limits, (type_, version, limits))
 
     async def register_worker(
         self,
@@ -293,6 +316,28 @@ class Functions:
     ) -> tuple[int, UUID | None]:
         """Removes one batch of old finished sagas: how many, and where the next batch begins."""
         cursor = await connection.execute(self._purge, (limit, after))
+        row = await _one(cursor)
+        return row[0], row[1]
+
+    async def due_schedules(self, connection: Connection) -> list[DueSchedule]:
+        """The schedules that are to be looked at."""
+        cursor = await connection.execute(self._due_schedules)
+        return [DueSchedule._make(row) for row in await cursor.fetchall()]
+
+    async def start_ticks(
+        self,
+        connection: Connection,
+        due: DueSchedule,
+        ticks: Sequence[datetime],
+        until: datetime,
+        upcoming: datetime | None,
+    ) -> tuple[int, str | None]:
+        """Starts a schedule's sagas, one a tick, unless another worker was first: how many, or why
+        not."""
+        cursor = await connection.execute(
+            self._start_ticks,
+            (due.name, due.cron, due.zone, due.last_tick, list(ticks), until, upcoming),
+        )
         row = await _one(cursor)
         return row[0], row[1]
 

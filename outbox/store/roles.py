@@ -11,19 +11,24 @@ from psycopg import sql
 
 from outbox.store.connect import Connection
 
-_PRODUCER = ("start", "start_many", "input_schema", "signal")
+_PRODUCER = (
+    "start", "start_many", "input_schema", "signal", "start_once_per", "start_debounced",
+)  # fmt: skip
 _WORKER = (
     "register", "register_worker", "heartbeat", "deregister_worker", "doze", "claim", "advance",
     "recall", "lock_held", "release", "held", "reap", "raise_alerts", "purge",
+    "declare_limits", "due_schedules", "start_ticks",
 )  # fmt: skip
 _OPERATOR = (
     "retry", "abort", "cancel", "resolve", "audit", "skip", "amend", "pause", "resume",
     "pause_saga", "resume_saga", "rerun", "act_many", "explain_abort", "past_resolutions",
-    "version_in_use", "move_saga", "move_many",
+    "version_in_use", "move_saga", "move_many", "set_limit", "drop_limit", "set_schedule",
+    "drop_schedule", "pause_schedule", "resume_schedule", "set_retention", "drop_retention",
+    "export_sagas", "purge_exported",
 )  # fmt: skip
 _VIEWS = (
     "overview", "timeline", "pending", "stuck", "manual_intervention", "waiting", "paused",
-    "live_versions",
+    "live_versions", "limits", "queued", "schedules",
 )  # fmt: skip
 _PGQUEUER = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
 

@@ -72,7 +72,7 @@ begin
     ended as (
         delete from outbox o using held h
         where o.ctid = h.place and o.fence = h.fence and o.worker = p_worker and not o.abort
-          and h.next is null
+          and h.next is null and not o.tail
         returning h.*
     ),
     closed as (

@@ -109,5 +109,25 @@ set enable_nestloop to off set jit to off as $$
         where c.saga_id = u.saga_id and c.ordinal = u.undoes and c.kind in ('action', 'reconcile') and c.step = u.step
           -- retry: aborted between two attempts, with the effect of the first in doubt
           and c.outcome in ('done', 'in_doubt', 'retry'))
+    union all
+    select t.saga_id, 'a ticket is a live saga''s', format('it is %s', t.state)
+    from ticket t where not exists (select from outbox o where o.id = t.saga_id)
+    union all
+    select s.saga_id, 'a slot is a live saga''s', format('of limit "%s" %s', s.name, s.key)
+    from slot s where not exists (select from ticket t where t.saga_id = s.saga_id and not t.fresh)
+    union all
+    select t.saga_id, 'a saga that runs holds its slots', format('it holds none of limit "%s"', l.name)
+    from ticket t
+    join instance i on i.id = t.saga_id
+    join saga_limit l on l.type = t.type and l.amount is not null and l.per is null
+    left join slot s on s.type = t.type and s.name = l.name and s.saga_id = t.saga_id
+    where t.state = 'running' and s.saga_id is null and limit_key(i.input, l.path) is not null
+    union all
+    select o.id, 'a command of a type with limits is held once it was let in',
+        format('worker %s holds it, its saga is %s', o.worker, coalesce(t.state, 'not known to the gate'))
+    from outbox o
+    join gate g on g.type = o.type
+    left join ticket t on t.saga_id = coalesce(o.root, o.id)
+    where o.worker is not null and t.state is distinct from 'running'
 $$;
 comment on function audit is 'Every violated invariant, none if all is well; correct while workers run: select * from saga.audit()';

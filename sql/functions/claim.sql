@@ -22,13 +22,23 @@ declare
     v_now timestamptz := clock();
     v_hold interval;
     v_pauses boolean;
+    v_gated text[];
     v_claimed uuid[];
 begin
     update worker set idle = false where id = p_worker and idle;
     if not found and not exists (select from worker where id = p_worker) then
         raise exception 'worker % is not registered: it was reaped', p_worker using errcode = 'SG007';
     end if;
-    select s.hold, s.pauses into strict v_hold, v_pauses from setting s;
+    select s.hold, s.pauses, array(select g.type from gate g where g.type = any (p_types))
+    into strict v_hold, v_pauses, v_gated
+    from setting s;
+    if v_gated <> '{}' then
+        -- In the order of the types, in which everybody locks gates.
+        perform admit(w.type, w.version, w.most, w.floor, v_now)
+        from (
+            select * from unnest(p_types, p_versions, p_limits, p_floors) as u(type, version, most, floor)
+            where u.type = any (v_gated) and (not v_pauses or not is_paused(null, u.type)) order by u.type, u.version offset 0) as w;
+    end if;
 
     -- Materialized and without the steps: joined to them first, a type's scan would run once a step.
     with due as materialized (
@@ -41,6 +51,9 @@ begin
               and o.worker is null and o.status <> 'SUSPENDED' and o.due_at <= v_now
               and o.due_at >= coalesce(w.floor, '-infinity')
               and (not v_pauses or not is_paused(coalesce(o.root, o.id), o.type))
+              -- Of a type with limits only what was let in.
+              and (w.type <> all (v_gated)
+                   or (select t.state from ticket t where t.saga_id = coalesce(o.root, o.id)) = 'running')
             order by o.due_at
             limit w.most
             for no key update skip locked) as d

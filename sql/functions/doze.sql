@@ -26,5 +26,12 @@ begin
           and (not v_pauses or not is_paused(coalesce(o.root, o.id), o.type))
         order by o.due_at limit 1) as d
     where not v_pauses or not is_paused(null, w.type);
+    if exists (select from gate where type = any (p_types)) then
+        select least(v_due, min(g.look_at), min(case when n.id is not null then v_now end)) into v_due
+        from gate g
+        join unnest(p_types, p_versions) as w(type, version) on w.type = g.type
+        left join knock n on n.type = g.type and (n.version is null or n.version = w.version)
+        where not v_pauses or not is_paused(null, w.type);
+    end if;
     return coalesce(nullif(v_due, 'infinity') - v_now, interval '1 hour');
 end $$;

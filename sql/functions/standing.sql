@@ -10,6 +10,6 @@ language sql stable set search_path from current as $$
             when o.awaits = 'saga' then 'waits for a saga'
             when o.attempt > 0 or o.kind = 'reconcile' then 'waits for its next attempt'
             when o.status = 'CREATED' then 'has not begun'
-            else 'is due' end), ', ' order by o.id)
+            else 'is due' end), ', ' order by o.ordinal)
     from outbox o where (o.id = p_saga or o.root = p_saga) and o.awaits is distinct from 'lines'
 $$;

@@ -1,8 +1,10 @@
 -- Starts sagas of one type in the caller's transaction, one a key; a key that exists returns its
 -- saga. Rows come back in the order given. p_keys may be null, or hold nulls: then the id is the key.
+-- Each point of p_priority counts as having waited for setting.priority_step already, so that nothing
+-- starves: what waits longer than the difference comes first.
 create or replace function start_many(
     p_type text, p_inputs jsonb[], p_keys text[] default null,
-    p_version integer default null, p_due_at timestamptz default null)
+    p_version integer default null, p_due_at timestamptz default null, p_priority integer default 0)
 returns table (id uuid, key text, created boolean)
 language plpgsql security definer set search_path from current
 set plan_cache_mode to force_generic_plan set enable_seqscan to off
@@ -21,10 +23,14 @@ begin
         raise exception 'start_many needs as many keys as inputs, got % and %',
             cardinality(p_keys), cardinality(p_inputs) using errcode = 'SG002';
     end if;
+    if p_priority < 0 or p_priority > 1000000 then
+        raise exception 'the priority is %, but it is 0 (the lowest) to 1000000', p_priority using errcode = 'SG002';
+    end if;
     -- Until the commit, so that the definition stays what it is; and see wake().
     perform pg_advisory_xact_lock_shared(doze_key());
     select d.version, d.input_fields, d.input_schema -> 'additionalProperties' = 'false' as forbids_others,
-        s.name as first_step, c.max_input_bytes, d.deadline
+        s.name as first_step, c.max_input_bytes, d.deadline,
+        v_now - coalesce(p_priority, 0) * c.priority_step as due_at
     into v_type
     from definition d
     join definition_step s on s.type = d.type and s.version = d.version and s.position = 1
@@ -77,7 +83,7 @@ begin
         ), commanded as (
             insert into outbox (id, type, version, status, state, step, due_at, moved_at)
             select b.id, p_type, v_type.version, 'CREATED', 'CREATED', v_type.first_step,
-                greatest(p_due_at, v_now), v_now
+                case when p_due_at > v_now then p_due_at else v_type.due_at end, v_now
             from born b
         ), dated as (
             insert into deadline (saga_id, at)

@@ -24,6 +24,14 @@ def executing(engine: Engine) -> At:
     return reach(engine, "pivot")
 
 
+OF_LIMITS = {
+    "a ticket is a live saga's",
+    "a slot is a live saga's",
+    "a saga that runs holds its slots",
+    "a command of a type with limits is held once it was let in",
+}
+"""Broken in test_limits.py."""
+
 BROKEN: list[tuple[str, Callable[[Engine], At], str]] = [
     ("a live saga has a command", executing, "delete from outbox"),
     (
@@ -132,7 +140,7 @@ def test_each_invariant_of_the_audit_is_among_those_broken_here(engine: Engine) 
         "$$\\.(?:saga_id|id), '((?:[^']|'')+)',$$, 'g') as m",
         (source,),
     ).fetchall()
-    assert {name for (name,) in named} == {name for name, _, _ in BROKEN}
+    assert {name for (name,) in named} - OF_LIMITS == {name for name, _, _ in BROKEN}
 
 
 def test_a_saga_resolved_by_hand_may_be_what_its_person_says(engine: Engine) -> None:

@@ -19,10 +19,13 @@ ROLES = ("producer", "worker", "viewer", "operator")
 TABLES = (
     *("instance", "outbox", "transition", "worker", "act", "alert", "definition"),
     *("definition_step", "setting", "applied_file", "pause", "rerun"),
+    *("saga_limit", "gate", "ticket", "slot", "knock", "rate_use", "schedule", "once_per"),
+    *("debounce", "retention"),
 )
 VIEWS = (
     *("overview", "timeline", "pending", "stuck", "manual_intervention"),
     *("waiting", "paused", "live_versions"),
+    *("limits", "queued", "schedules"),
 )
 NOBODY = uuid.UUID(int=0)
 
@@ -63,6 +66,21 @@ CALLS = {
     "version_in_use": ("operator",),
     "move_saga": ("operator",),
     "move_many": ("operator",),
+    "start_once_per": ("producer", "operator"),
+    "start_debounced": ("producer", "operator"),
+    "declare_limits": ("worker",),
+    "due_schedules": ("worker",),
+    "start_ticks": ("worker",),
+    "set_limit": ("operator",),
+    "drop_limit": ("operator",),
+    "set_schedule": ("operator",),
+    "drop_schedule": ("operator",),
+    "pause_schedule": ("operator",),
+    "resume_schedule": ("operator",),
+    "set_retention": ("operator",),
+    "drop_retention": ("operator",),
+    "export_sagas": ("operator",),
+    "purge_exported": ("operator",),
     "clock": ROLES,
 }
 
