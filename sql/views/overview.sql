@@ -7,7 +7,10 @@ select i.id as saga_id, i.type, i.version, i.key,
     o.worker, nullif(o.due_at, 'infinity') as due_at, coalesce(l.reason, o.reason) as reason,
     i.created_at, i.ended_at,
     coalesce(i.ended_at, clock()) - i.created_at as age,
-    i.input, i.output, i.error
+    i.input, i.output, i.error,
+    nullif(o.id is not null and exists (
+        select from pause p where p.resumed_at is null
+          and (p.saga_id = i.id or (p.saga_id is null and coalesce(p.type, o.type) = o.type))), false) as paused
 from instance i
 left join outbox o on o.id = i.id
 left join lateral (

@@ -9,8 +9,11 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from outbox import Saga
 from tests.sql.engine import BOTH_WAYS, Engine
+from tests.sql.lined import branched
 from tests.sql.positions import reach, suspend
+from tests.sql.sagas import Order, act
 
 pytestmark = BOTH_WAYS
 
@@ -99,6 +102,35 @@ def test_a_paused_saga_that_is_cancelled_is_undone_once_it_goes_on(engine: Engin
     assert at.worker.claim() == []
     engine.act("resume_saga", at.saga, "go on")
     assert at.worker.claim_one().step == "charge"
+
+
+def test_a_paused_saga_takes_signals_and_acts_on_them_once_it_goes_on(engine: Engine) -> None:
+    asking = Saga("asking", input=Order)
+    asking.wait_for("approved", timeout=timedelta(hours=1))
+    asking.step(name="after", nothing_to_undo="it reads")(act)
+    engine.register(asking)
+    saga, worker = engine.start("asking"), engine.worker("asking")
+    worker.say(worker.claim_one(), "waiting", result='{"await": "signal"}')
+    engine.act("pause_saga", saga, "wait")
+    assert engine.act("signal", saga, "approved", "7") == "delivered"
+    assert worker.claim() == []
+    assert engine.value("select paused from overview where saga_id = %s", saga)
+    engine.act("resume_saga", saga, "go on")
+    held = worker.claim_one()
+    assert (held.step, held.arrived["payload"]) == ("approved", 7)
+    assert engine.value("select paused from overview where saga_id = %s", saga) is None
+
+
+def test_lines_side_by_side_are_put_down_and_none_is_handed_out(engine: Engine) -> None:
+    saga, worker = branched(engine)
+    left, right = worker.claim()
+    engine.value("select pause('wait', 'lined')")
+    assert worker.say(left, "done").fence is None
+    assert worker.say(right, "done").fence is None
+    assert engine.row(saga).step == "last"
+    assert worker.claim() == []
+    engine.value("select resume('go on', 'lined')")
+    assert worker.say(worker.claim_one(), "done").status == "COMPLETED"
 
 
 def test_a_dead_workers_command_is_paused_too(engine: Engine) -> None:
