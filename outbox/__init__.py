@@ -2,6 +2,7 @@
 
 from outbox.client import Client, SagaStatus, Started
 from outbox.definition.command import Command
+from outbox.definition.event import Event, Subscriber
 from outbox.definition.outcomes import Happened, NotDone, Rejected, RetryAfter, Unknown
 from outbox.definition.registry import App, AppContext
 from outbox.definition.retry import Retry
@@ -17,6 +18,7 @@ __all__ = [
     "AppContext",
     "Client",
     "Command",
+    "Event",
     "Happened",
     "NotDone",
     "Operator",
@@ -29,6 +31,7 @@ __all__ = [
     "Settings",
     "Started",
     "Step",
+    "Subscriber",
     "Unknown",
     "database",
 ]

@@ -9,9 +9,9 @@ import outbox
 ROOT = Path(__file__).parents[1]
 
 NAMES = [
-    "App", "AppContext", "Client", "Command", "Happened", "NotDone", "Operator", "OutboxError",
-    "Rejected", "Retry", "RetryAfter", "Saga", "SagaStatus", "Settings", "Started", "Step",
-    "Unknown", "database",
+    "App", "AppContext", "Client", "Command", "Event", "Happened", "NotDone", "Operator",
+    "OutboxError", "Rejected", "Retry", "RetryAfter", "Saga", "SagaStatus", "Settings", "Started",
+    "Step", "Subscriber", "Unknown", "database",
 ]  # fmt: skip
 
 

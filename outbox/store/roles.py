@@ -15,9 +15,16 @@ _PRODUCER = ("start", "start_many", "input_schema", "signal")
 _WORKER = (
     "register", "register_worker", "heartbeat", "deregister_worker", "doze", "claim", "advance",
     "recall", "lock_held", "release", "held", "reap", "raise_alerts", "purge",
+    "recalled", "remember", "register_subscriber", "has_webhooks", "route_events", "take_delivery",
+    "delivered", "not_delivered",
 )  # fmt: skip
-_OPERATOR = ("retry", "abort", "cancel", "resolve", "audit")
-_VIEWS = ("overview", "timeline", "pending", "stuck", "manual_intervention")
+_OPERATOR = (
+    "retry", "abort", "cancel", "resolve", "audit", "subscribe", "unsubscribe", "redeliver",
+)  # fmt: skip
+_VIEWS = (
+    "overview", "timeline", "pending", "stuck", "manual_intervention", "events", "subscriptions",
+    "dead_letters",
+)  # fmt: skip
 _PGQUEUER = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
 
 NAMES = ("producer", "worker", "viewer", "operator")

@@ -23,6 +23,14 @@ begin
     delete from signal s where s.saga_id = any (v_gone);
     delete from deadline d where d.saga_id = any (v_gone);
     delete from act a where a.saga_id = any (v_gone);
+    delete from once_result o where o.saga_id = any (v_gone);
+    if exists (select from lane l where l.saga_id = any (v_gone)) then
+        perform pg_advisory_xact_lock(route_key());
+        delete from lane l where l.saga_id = any (v_gone);
+    end if;
+    delete from delivery d where d.saga_id = any (v_gone);
+    delete from redelivery r where r.saga_id = any (v_gone);
+    delete from event e where e.saga_id = any (v_gone);
     delete from alert a where a.saga_id = any (v_gone);
     delete from instance i where i.id = any (v_gone);
     removed := cardinality(v_gone);

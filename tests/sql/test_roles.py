@@ -19,8 +19,12 @@ ROLES = ("producer", "worker", "viewer", "operator")
 TABLES = (
     *("instance", "outbox", "transition", "worker", "act", "alert", "definition"),
     *("definition_step", "setting", "applied_file"),
+    *("once_result", "event", "subscription", "delivery", "lane", "redelivery"),
 )
-VIEWS = ("overview", "timeline", "pending", "stuck", "manual_intervention")
+VIEWS = (
+    *("overview", "timeline", "pending", "stuck", "manual_intervention"),
+    *("events", "subscriptions", "dead_letters"),
+)
 NOBODY = uuid.UUID(int=0)
 
 CALLS = {
@@ -43,6 +47,17 @@ CALLS = {
     "reap": ("worker",),
     "raise_alerts": ("worker",),
     "purge": ("worker",),
+    "recalled": ("worker",),
+    "remember": ("worker",),
+    "register_subscriber": ("worker",),
+    "has_webhooks": ("worker",),
+    "route_events": ("worker",),
+    "take_delivery": ("worker",),
+    "delivered": ("worker",),
+    "not_delivered": ("worker",),
+    "subscribe": ("operator",),
+    "unsubscribe": ("operator",),
+    "redeliver": ("operator",),
     "retry": ("operator",),
     "abort": ("operator",),
     "resolve": ("operator",),
