@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import orjson
 import psycopg
 from pgqueuer.adapters.drivers.psycopg import PsycopgDriver
+from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.errors import RetryRequested
-from pgqueuer.domain.models import Job
+from pgqueuer.domain.models import Job, TableChangedEvent, TracebackRecord
+from pgqueuer.domain.types import Channel
+from pgqueuer.ports.driver import NotifyCallback
 
 from outbox.definition.event import Event, Subscriber
 from outbox.definition.outcomes import describe, storable
@@ -48,6 +51,7 @@ class TwoConnections(PsycopgDriver):
     def __init__(self, work: Connection, ear: Connection) -> None:
         super().__init__(ear)
         self._work = PsycopgDriver(work)
+        self._callbacks: list[tuple[str, NotifyCallback]] = []
 
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
         """Runs a query beside the listening."""
@@ -56,6 +60,39 @@ class TwoConnections(PsycopgDriver):
     async def execute(self, query: str, *args: object) -> str:
         """Runs a statement beside the listening."""
         return await self._work.execute(query, *args)
+
+    async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
+        """Listens to a channel."""
+        self._callbacks.append((channel, callback))
+        await super().add_listener(channel, callback)
+
+    def tell_myself(self, channel: str, message: str) -> None:
+        """Calls those who listen to a channel here, and nobody elsewhere."""
+        for listened, callback in self._callbacks:
+            if listened == channel:
+                callback(message)
+
+
+class NoticingQueries(Queries):
+    """pgqueuer's queries, for a manager that notices its own retries: no notification tells of a
+    job that was put off, so that it would sleep on to the end of its poll."""
+
+    driver: TwoConnections
+    channel: Channel
+
+    async def retry_job(
+        self, job: Job, delay: timedelta, traceback_record: TracebackRecord | None
+    ) -> None:
+        """Puts a job off, and lets the manager compute anew when it has to look."""
+        await super().retry_job(job, delay, traceback_record)
+        event = TableChangedEvent(
+            channel=self.channel,
+            sent_at=datetime.now(UTC),
+            type="table_changed_event",
+            operation="update",
+            table=self.qbe.settings.queue_table,
+        )
+        self.driver.tell_myself(self.channel, event.model_dump_json())
 
 
 class Deliverer:
@@ -89,9 +126,12 @@ class Deliverer:
         Raises:
             psycopg.Error: a connection broke.
         """
-        queries = pgqueuer_queries(work, self._functions.schema)
-        queries.driver = TwoConnections(work, ear)
-        manager = QueueManager(queries, channel=pgqueuer_settings(self._functions.schema).channel)
+        plain = pgqueuer_queries(work, self._functions.schema)
+        queries = NoticingQueries(
+            TwoConnections(work, ear), qbe=plain.qbe, qbq=plain.qbq, qbs=plain.qbs
+        )
+        queries.channel = pgqueuer_settings(self._functions.schema).channel
+        manager = QueueManager(queries, channel=queries.channel)
         await queries.driver.add_listener(self._functions.channel, lambda _: self._wake.set())
         if not CAN_SEND:
             await self._serve(manager, work, None)

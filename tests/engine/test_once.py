@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from outbox import Command, Retry, Saga
+from outbox import Command, Retry
 from outbox.store.connect import Connection
 from tests.engine.bench import Bench, Note, make_saga, until
 
