@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from outbox.cli import act, install, look, shell, start, tell
+from outbox.cli import act, events, install, look, shell, start
 
 cli = typer.Typer(
     add_completion=False,
@@ -24,6 +25,11 @@ cli.command("signal")(tell.signal_command)
 cli.command("retry")(act.retry_command)
 cli.command("abort")(act.abort_command)
 cli.command("resolve")(act.resolve_command)
+cli.command("events")(events.events_command)
+cli.command("subscriptions")(events.subscriptions_command)
+cli.command("subscribe")(events.subscribe_command)
+cli.command("unsubscribe")(events.unsubscribe_command)
+cli.command("redeliver")(events.redeliver_command)
 cli.command("audit")(look.audit_command)
 cli.command("psql", context_settings={"ignore_unknown_options": True})(install.psql_command)
 

@@ -7,8 +7,11 @@ import contextlib
 import hashlib
 import hmac
 import json
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +22,10 @@ from outbox import App, Command, Event, Retry, Saga, Subscriber
 from outbox.definition.event import check_event_name
 from outbox.errors import DefinitionError
 from outbox.store.connect import Connection
-from tests.engine.bench import Bench, Note, make_saga, until
+from tests.cli.conftest import environment
+from tests.engine.bench import NEVER, Bench, Note, make_saga, until
+from tests.engine.telling import saga as telling
+from tests.payments.world import ROOT
 
 QUICK = Retry(attempts=5, base=0.01, cap=0.02)
 SOON: dict[str, Any] = {"backoff": 0.01, "backoff_cap": 0.05}
@@ -275,6 +281,34 @@ async def test_what_a_worker_did_not_finish_is_delivered_by_another(bench: Bench
         await until(lambda: none_waits(bench))
     assert [e.name for e in heard] == ["note.step0", "note.step1"]
     assert heard[0].id == began[0].id, "to be told apart by whoever had it twice"
+
+
+def _start_telling_worker(bench: Bench) -> "subprocess.Popen[bytes]":
+    quick = {"OUTBOX_LEASE": "1", "OUTBOX_ALERT_SCHEDULE": NEVER}
+    return subprocess.Popen(
+        [sys.executable, "-m", "outbox.cli.worker", "tests.engine.telling:app"],
+        env=environment(bench.schema, **quick), cwd=ROOT, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+async def test_what_a_killed_worker_was_delivering_is_delivered_again_in_its_order(
+    bench: Bench, tmp_path: Path
+) -> None:
+    heard: list[Event] = []
+    process = _start_telling_worker(bench)
+    try:
+        await bench.register(telling)
+        await bench.start(telling, str(tmp_path / "began"))
+        await until((tmp_path / "began").exists)
+    finally:
+        process.kill()
+        process.wait()
+    app = App([telling], subscribers=[Subscriber("audit", ["*"], counting(heard), timeout=1)])
+    async with bench.worker(app, lease=1.0):
+        await until(lambda: len(heard) == 2, 30)
+        await until(lambda: none_waits(bench))
+    assert [e.name for e in heard] == ["note.first", "note.second"]
+    assert heard[0].id == (tmp_path / "began").read_text(), "to be told apart by its id"
 
 
 async def test_events_that_nobody_routed_are_routed_when_a_worker_starts(bench: Bench) -> None:
