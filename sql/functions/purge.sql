@@ -35,5 +35,9 @@ begin
     delete from instance i where i.id = any (v_gone);
     removed := cardinality(v_gone);
     next_after := case when cardinality(v_seen) = p_limit then v_seen[p_limit] end;
+    if next_after is null then
+        -- What pgqueuer notes of its jobs, several rows each; nothing of ours reads it.
+        delete from pgqueuer_log l where l.created < now() - interval '1 day';
+    end if;
     return next;
 end $$;
