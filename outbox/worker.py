@@ -175,6 +175,7 @@ class Worker:
             )
             relay = Relay(
                 self._dsn,
+                listen_dsn.get_secret_value() if listen_dsn else self._dsn,
                 settings.schema_name,
                 self._subscribers,
                 self._telemetry,

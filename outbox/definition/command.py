@@ -30,6 +30,7 @@ Kind = Literal["action", "compensation", "reconcile"]
 _KEY_LIMIT = 255
 _NAME_LIMIT = 200
 _PAYLOAD_LIMIT = 262_144
+_MOST_EVENTS = 1000
 
 
 def idempotency_key(
@@ -266,6 +267,8 @@ class Command(Generic[I_co]):
             )
         if self._events is None:
             self._events = []
+        if len(self._events) >= _MOST_EVENTS:
+            raise ValueError(f"an attempt emits at most {_MOST_EVENTS} events")
         self._events.append((name, told))
 
     @property

@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from inspect import iscoroutinefunction
 from typing import Any
 from uuid import UUID
 
@@ -64,7 +65,8 @@ class Subscriber:
         backoff_cap: seconds that it waits at most.
 
     Raises:
-        DefinitionError: the name or a pattern is none, or a number is not positive.
+        DefinitionError: the name or a pattern is none, the handler is no coroutine function, or a
+            number is not positive.
     """
 
     name: str
@@ -83,6 +85,10 @@ class Subscriber:
         for pattern in self.patterns:
             if not _PATTERN.fullmatch(pattern):
                 raise DefinitionError(f'subscriber "{self.name}": {pattern!r} is no pattern')
+        if not (
+            iscoroutinefunction(self.handler) or iscoroutinefunction(type(self.handler).__call__)
+        ):
+            raise DefinitionError(f'subscriber "{self.name}": its handler is no coroutine function')
         if min(self.timeout, self.attempts, self.backoff, self.backoff_cap) <= 0:
             raise DefinitionError(f'subscriber "{self.name}": its numbers are positive')
 

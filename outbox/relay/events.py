@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
 import orjson
@@ -28,8 +28,9 @@ class Relay:
     """Brings events on their way.
 
     Args:
-        dsn: connections of its own: one to route while there is something to route, and two to
+        dsn: connections of its own: one to route while there is something to route, and one to
             deliver once anybody has subscribed.
+        listen_dsn: then one more to listen on, which is not to be PgBouncer's.
         subscribers: the functions of this worker's apps, by name.
         wake: set when events were stored; the relay clears it.
         heartbeat: seconds after which another worker goes on with the deliveries of a dead one.
@@ -38,6 +39,7 @@ class Relay:
     def __init__(
         self,
         dsn: str,
+        listen_dsn: str,
         schema: str,
         subscribers: Mapping[str, Subscriber],
         telemetry: Telemetry,
@@ -46,6 +48,7 @@ class Relay:
         heartbeat: float,
     ) -> None:
         self._dsn = dsn
+        self._listen_dsn = listen_dsn
         self._functions = EventFunctions(schema)
         self._telemetry = telemetry
         self._wake = wake
@@ -71,17 +74,16 @@ class Relay:
             parts.create_task(self._again_and_again(self._route, "relay route"))
             parts.create_task(self._again_and_again(self._deliver, "relay"))
 
-    async def _again_and_again(self, part: object, name: str) -> None:
-        assert callable(part)
+    async def _again_and_again(self, part: Callable[[str], Awaitable[None]], name: str) -> None:
         wait = 0.2
         while True:
             try:
                 await part(name)
                 wait = 0.2
-            except (psycopg.Error, PgqException) as error:
+            except Exception as error:  # noqa: BLE001 - sagas go on without it
                 self._telemetry.emit(
                     "relay_interrupted",
-                    "warning",
+                    "warning" if isinstance(error, psycopg.Error | PgqException) else "error",
                     connection=f"outbox {name}",
                     error=str(error).strip() or type(error).__name__,
                     retry_in=wait,
@@ -121,6 +123,13 @@ class Relay:
                             for lane in lanes
                         ],
                         [0] * len(lanes),
+                        # The job of a stray may be late, not lost: one more of them is enough. Of
+                        # others none may be left out, since one may be ending just now.
+                        dedupe_key=[
+                            f"stray/{lane.subscription}/{lane.saga_id}" if lane.is_stray else None
+                            for lane in lanes
+                        ],
+                        on_conflict="skip",
                     )
             made += len(lanes)
             overdue = None
@@ -130,9 +139,9 @@ class Relay:
         await self._wanted.wait()
         async with (
             await self._connected(name) as work,
-            await self._connected("relay listen") as ear,
+            await self._connected("relay listen", self._listen_dsn) as ear,
         ):
             await self._deliverer.serve(work, ear)
 
-    async def _connected(self, name: str) -> Connection:
-        return await connect(self._dsn, prepared_statements=False, name=f"outbox {name}")
+    async def _connected(self, name: str, dsn: str | None = None) -> Connection:
+        return await connect(dsn or self._dsn, prepared_statements=False, name=f"outbox {name}")

@@ -12,11 +12,13 @@ from outbox.store.functions import call
 
 
 class Lane(NamedTuple):
-    """The events of a saga on their way to a subscription, for which a job is to be made."""
+    """The events of a saga on their way to a subscription, for which a job is to be made.
+    ``is_stray``: it has had one, which may be lost."""
 
     subscription: str
     saga_id: UUID
     is_webhook: bool
+    is_stray: bool
 
 
 class Taken(NamedTuple):
@@ -77,7 +79,7 @@ class EventFunctions:
         """Turns events into deliveries: the lanes that a job is to be made for, in the same
         transaction, and whether there may be more events."""
         rows = await (await connection.execute(self._route, (limit, overdue))).fetchall()
-        return [Lane(*row[:3]) for row in rows if not row[3]], any(row[3] for row in rows)
+        return [Lane(*row[:4]) for row in rows if not row[4]], any(row[4] for row in rows)
 
     async def take(
         self, connection: Connection, subscription: str, saga_id: UUID, leeway: timedelta

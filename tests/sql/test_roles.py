@@ -147,6 +147,36 @@ def test_a_worker_runs_sagas_through_the_functions_only(engine: Engine) -> None:
         assert connection.execute("select count(*) from pgqueuer_schedules").fetchone() == (0,)
 
 
+def test_a_worker_brings_events_on_their_way(engine: Engine) -> None:
+    saga = engine.start()
+    with as_role(engine, "operator") as operator:
+        operator.execute("select subscribe('shop', '{*}', 'https://shop.example/hooks')")
+    with as_role(engine, "worker") as connection:
+        (held,) = engine.worker().claim(1, connection) or engine.worker().claim(1)
+        told = ['[{"name": "a.b", "payload": 1}]']
+        connection.execute(
+            "select * from advance((select worker from pending), %s, %s::int[], '{done}', "
+            "array[null]::json[], '{1}', p_events => %s::json[])",
+            ([held.command], [held.fence], told),
+        )
+        connection.execute(
+            "select register_subscriber('audit', '{*}', '1s', 3, '1s', '1s'), has_webhooks()"
+        )
+        lanes = connection.execute("select subscription from route_events()").fetchall()
+        assert sorted(lanes) == [("audit",), ("shop",)]
+        taken = connection.execute(
+            "select fence, number, secrets from take_delivery('shop', %s, '1s')", (saga,)
+        ).fetchone()
+        assert taken is not None
+        assert taken[2][0].startswith("whsec_")
+        done = connection.execute(
+            "select delivered('shop', %s, %s, %s)", (saga, taken[1], taken[0])
+        ).fetchone()
+        assert done == (True,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("select secrets from subscription")
+
+
 def test_a_viewer_reads_the_views(engine: Engine) -> None:
     saga = engine.start(key="k")
     with as_role(engine, "viewer") as viewer:
