@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from outbox.cli import act, install, look, shell, start, tell
-from outbox.cli import act, events, install, look, shell, start
+from outbox.cli import act, events, install, look, shell, start, tell
 
 cli = typer.Typer(
     add_completion=False,

@@ -24,7 +24,9 @@ begin
     delete from deadline d where d.saga_id = any (v_gone);
     delete from act a where a.saga_id = any (v_gone);
     delete from once_result o where o.saga_id = any (v_gone);
-    if exists (select from lane l where l.saga_id = any (v_gone)) then
+    if exists (select from lane l where l.saga_id = any (v_gone))
+        or exists (select from event e where e.saga_id = any (v_gone) and not e.relayed)
+    then
         perform pg_advisory_xact_lock(route_key());
         delete from lane l where l.saga_id = any (v_gone);
     end if;
