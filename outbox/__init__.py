@@ -2,6 +2,7 @@
 
 from outbox.client import Client, SagaStatus, Started
 from outbox.definition.command import Command
+from outbox.definition.event import Event, Subscriber
 from outbox.definition.limit import Limit, Rate
 from outbox.definition.outcomes import Happened, NotDone, Rejected, RetryAfter, Unknown
 from outbox.definition.registry import App, AppContext
@@ -19,6 +20,7 @@ __all__ = [
     "AppContext",
     "Client",
     "Command",
+    "Event",
     "Happened",
     "Limit",
     "NotDone",
@@ -34,6 +36,7 @@ __all__ = [
     "Settings",
     "Started",
     "Step",
+    "Subscriber",
     "Unknown",
     "database",
 ]

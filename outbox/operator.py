@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, overload
@@ -133,6 +133,9 @@ class Operator:
             "from {}.move_many(%s, %s, %s, %s, %s, %s)",
         )
         self._audit = call(schema, "select * from {}.audit()")
+        self._subscribe = call(schema, "select {}.subscribe(%s, %s, %s, %s)")
+        self._unsubscribe = call(schema, "select {}.unsubscribe(%s)")
+        self._redeliver = call(schema, "select {}.redeliver(%s, %s, %s)")
 
     @overload
     def retry(
@@ -664,6 +667,72 @@ class Operator:
     def audit(self, connection: Either) -> list[Violation] | Awaitable[list[Violation]]:
         """Every violated invariant of every saga, in one snapshot; none if all is well."""
         return perform(connection, self._audit, (), lambda rows: [Violation(*row) for row in rows])
+
+    @overload
+    def subscribe(
+        self,
+        connection: Connection[Any],
+        name: str,
+        patterns: Sequence[str],
+        url: str,
+        secret: str | None = None,
+    ) -> str: ...
+    @overload
+    def subscribe(
+        self,
+        connection: AsyncConnection[Any],
+        name: str,
+        patterns: Sequence[str],
+        url: str,
+        secret: str | None = None,
+    ) -> Awaitable[str]: ...
+    def subscribe(
+        self,
+        connection: Either,
+        name: str,
+        patterns: Sequence[str],
+        url: str,
+        secret: str | None = None,
+    ) -> str | Awaitable[str]:
+        """Sends events to a URL from now on, or changes how, and enables it again; returns the
+        secret to verify them with, ``whsec_…``, made by the database unless one is given.
+
+        Raises:
+            InputError: the name, a pattern, the URL or the secret is none.
+        """
+        return perform(connection, self._subscribe, (name, list(patterns), url, secret), _text)
+
+    @overload
+    def unsubscribe(self, connection: Connection[Any], name: str) -> int: ...
+    @overload
+    def unsubscribe(self, connection: AsyncConnection[Any], name: str) -> Awaitable[int]: ...
+    def unsubscribe(self, connection: Either, name: str) -> int | Awaitable[int]:
+        """Ends a subscription, a webhook's or a function's; returns how many events it was still
+        to be told, which are forgotten.
+
+        Raises:
+            NotFoundError: there is no such subscription.
+        """
+        return perform(connection, self._unsubscribe, (name,), lambda rows: int(rows[0][0]))
+
+    @overload
+    def redeliver(
+        self, connection: Connection[Any], subscription: str, event: int, note: str
+    ) -> None: ...
+    @overload
+    def redeliver(
+        self, connection: AsyncConnection[Any], subscription: str, event: int, note: str
+    ) -> Awaitable[None]: ...
+    def redeliver(
+        self, connection: Either, subscription: str, event: int, note: str
+    ) -> Awaitable[None] | None:
+        """Delivers an event, by its number, to a subscription once more.
+
+        Raises:
+            NotFoundError: that event was never on its way to that subscription.
+            NotApplicableError: it still is, or the subscription is disabled.
+        """
+        return perform(connection, self._redeliver, (subscription, event, note), lambda _: None)
 
 
 def _text(rows: Rows) -> str:

@@ -23,17 +23,22 @@ from outbox.engine.follow import Follower
 from outbox.engine.hand import Hand
 from outbox.engine.lease import Lease
 from outbox.engine.link import Links
+from outbox.engine.remember import Memories
 from outbox.engine.shared_transaction import SharedTransaction
 from outbox.engine.transaction import Transactions
 from outbox.engine.wake import Wake
 from outbox.errors import DefinitionError, OutboxError, translated
 from outbox.relay.cron import check_cron
+from outbox.relay.events import Relay
 from outbox.relay.schedule import Schedules
 from outbox.settings import Settings
 from outbox.store.connect import Connection, connect
+from outbox.store.event_functions import EventFunctions
 from outbox.store.functions import Functions
 from outbox.store.migrate import require_current
 from outbox.telemetry import Telemetry
+
+_ONCE_LINKS = 2
 
 
 class LifespanError(OutboxError):
@@ -65,6 +70,9 @@ class Worker:
         self._sagas = {key: saga for app in apps for key, saga in app.sagas.items()}
         if len(self._sagas) != sum(len(app.sagas) for app in apps):
             raise DefinitionError("two apps have the same version of a saga type")
+        self._subscribers = {name: s for app in apps for name, s in app.subscribers.items()}
+        if len(self._subscribers) != sum(len(app.subscribers) for app in apps):
+            raise DefinitionError("two apps have a subscriber of the same name")
         check_cron("OUTBOX_ALERT_SCHEDULE", settings.alert_schedule)
         check_cron("OUTBOX_RETENTION_SCHEDULE", settings.retention_schedule)
         self._stop = asyncio.Event()
@@ -93,6 +101,7 @@ class Worker:
             if warning := await require_current(connection, self._settings.schema_name):
                 self._telemetry.emit("schema_ahead", "warning", message=warning)
             await register(connection, self._functions, self._apps)
+            await register_subscribers(connection, self._settings.schema_name, self._apps)
         async with AsyncExitStack() as stack:
             resources: list[object] = []
             context = AppContext(dsn=self._dsn, schema=self._settings.schema_name)
@@ -129,8 +138,13 @@ class Worker:
                 types=hand.types,
                 check_held=lambda: claimer.check_held(),
             )
+            memories = Memories([link("once") for _ in range(_ONCE_LINKS)], self._functions, lease)
             self._executor = Executor(
-                lease, self._telemetry, resources=resources, threads=settings.threads
+                lease,
+                self._telemetry,
+                resources=resources,
+                threads=settings.threads,
+                memory=memories.of,
             )
             advancer = Advancer(link("advance"), self._functions, lease, self._telemetry)
             transactional = Transactions(
@@ -166,12 +180,22 @@ class Worker:
                 begin=follower.begin,
                 poll=settings.poll,
             )
+            relay = Relay(
+                self._dsn,
+                listen_dsn.get_secret_value() if listen_dsn else self._dsn,
+                settings.schema_name,
+                self._subscribers,
+                self._telemetry,
+                wake=advancer.emitted,
+                heartbeat=settings.lease,
+            )
             schedules = Schedules(
                 self._dsn,
                 self._functions,
                 self._telemetry,
                 alerts=settings.alert_schedule,
                 retention=settings.retention_schedule,
+                after_alerts=relay.look,
             )
             await lease.register()
             claiming = asyncio.create_task(claimer.run(), name="claim")
@@ -182,6 +206,7 @@ class Worker:
                 asyncio.create_task(wake.listen(), name="listen"),
                 asyncio.create_task(advancer.run(), name="advance"),
                 asyncio.create_task(schedules.run(), name="schedules"),
+                asyncio.create_task(relay.run(), name="relay"),
             ]
             self.ready.set()
             try:
@@ -246,6 +271,21 @@ async def register(
                 )
                 await functions.declare_limits(connection, type_, version, describe_limits(saga))
     return done
+
+
+async def register_subscribers(connection: Connection, schema: str, apps: Sequence[App]) -> None:
+    """Makes the subscribers of apps known.
+
+    Raises:
+        DefinitionError: a webhook has the name of one of them.
+    """
+    functions = EventFunctions(schema)
+    for app in apps:
+        for name, subscriber in app.subscribers.items():
+            with translated():
+                await functions.register_subscriber(
+                    connection, name, subscriber.patterns, subscriber.policy
+                )
 
 
 async def cancel(*tasks: asyncio.Task[None] | asyncio.Task[bool]) -> None:

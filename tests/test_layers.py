@@ -95,7 +95,7 @@ def test_imports_stand_at_the_top(path: Path) -> None:
     assert not late, f"{path} imports {late} inside a function, which hides a circle"
 
 
-def test_only_a_dozen_or_so_names_are_public() -> None:
+def test_only_a_score_of_names_are_public() -> None:
     import outbox
 
     assert outbox.__all__ == sorted(outbox.__all__)

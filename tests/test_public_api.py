@@ -9,9 +9,9 @@ import outbox
 ROOT = Path(__file__).parents[1]
 
 NAMES = [
-    "App", "AppContext", "Client", "Command", "Happened", "Limit", "NotDone", "Operator",
+    "App", "AppContext", "Client", "Command", "Event", "Happened", "Limit", "NotDone", "Operator",
     "OutboxError", "Rate", "Rejected", "Retry", "RetryAfter", "Rules", "Saga", "SagaStatus",
-    "Settings", "Started", "Step", "Unknown", "database",
+    "Settings", "Started", "Step", "Subscriber", "Unknown", "database",
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from outbox.cli import act, install, look, running, shell, start, steer, tell
+from outbox.cli import act, events, install, look, running, shell, start, steer, tell
 
 cli = typer.Typer(
     add_completion=False,
@@ -36,6 +36,11 @@ cli.command("waiting")(steer.waiting_command)
 cli.command("paused")(steer.paused_command)
 cli.command("versions")(steer.versions_command)
 cli.command("move")(steer.move_command)
+cli.command("events")(events.events_command)
+cli.command("subscriptions")(events.subscriptions_command)
+cli.command("subscribe")(events.subscribe_command)
+cli.command("unsubscribe")(events.unsubscribe_command)
+cli.command("redeliver")(events.redeliver_command)
 cli.command("audit")(look.audit_command)
 cli.add_typer(running.limit, name="limit", help="How many sagas of a type run at once.")
 cli.add_typer(running.schedule, name="schedule", help="Recurring sagas.")

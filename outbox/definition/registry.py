@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from outbox.definition.event import Subscriber
 from outbox.definition.flow import Built, Choice, Wait
 from outbox.definition.retry import Retry
 from outbox.definition.saga import Saga
@@ -43,14 +44,23 @@ class App:
         sagas: the saga types; several versions of one type may stand side by side.
         lifespan: an async context manager around the worker's life. It yields the objects that
             ``Command.resource`` finds by their class: an HTTP client, a pool.
+        subscribers: functions that are told of what any saga of the installation emits.
 
     Raises:
-        DefinitionError: a saga type is impossible, or given twice.
+        DefinitionError: a saga type is impossible, or given twice, or a subscriber is.
     """
 
-    def __init__(self, sagas: Sequence[Saga[Any]], lifespan: Lifespan = _no_resources) -> None:
+    def __init__(
+        self,
+        sagas: Sequence[Saga[Any]],
+        lifespan: Lifespan = _no_resources,
+        subscribers: Sequence[Subscriber] = (),
+    ) -> None:
         self.sagas = {(saga.type, saga.version): saga for saga in sagas}
         self.lifespan = lifespan
+        self.subscribers = {subscriber.name: subscriber for subscriber in subscribers}
+        if len(self.subscribers) != len(subscribers):
+            raise DefinitionError("an App has two subscribers of one name")
         if not sagas:
             raise DefinitionError("an App needs at least one saga")
         if len(self.sagas) != len(sagas):

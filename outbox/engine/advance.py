@@ -38,6 +38,8 @@ class Advancer:
         self._telemetry = telemetry
         self._queue: list[tuple[Attempt, Then]] = []
         self._filled = asyncio.Event()
+        self.emitted = asyncio.Event()
+        """Set when events were committed."""
 
     def add(self, attempt: Attempt, then: Then) -> None:
         """Queues one attempt's outcome for the next commit."""
@@ -62,6 +64,8 @@ class Advancer:
         if answer.verdict == "fenced":
             self.tell_refused(attempt.held)
             return None
+        if attempt.events is not None:
+            self.emitted.set()
         done = isinstance(attempt.outcome, Done)
         # A refusal is an answer, which the saga was made for; what else fails is trouble.
         quiet = isinstance(attempt.outcome, Done | Refused | Decision)

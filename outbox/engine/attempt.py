@@ -38,9 +38,10 @@ from outbox.store.functions import Report
 class Attempt:
     """What an attempt came to, how long it took, how long its effect may still be under way, and
     when it ended, by ``clock()``; in seconds. ``wrote_nothing``: of a transactional attempt that is
-    not done: there is nothing to be rolled back."""
+    not done: there is nothing to be rolled back. ``events``: what it emitted, as JSON, if it is
+    done."""
 
-    __slots__ = ("doubt_for", "ended", "held", "outcome", "took", "wrote_nothing")
+    __slots__ = ("doubt_for", "ended", "events", "held", "outcome", "took", "wrote_nothing")
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Attempt:
         self.doubt_for = doubt_for
         self.ended = ended
         self.wrote_nothing = wrote_nothing
+        self.events: bytes | None = None
 
     @classmethod
     def failed(cls, held: HeldCommand, error: dict[str, Any]) -> Attempt:
@@ -99,7 +101,13 @@ class Attempt:
         if isinstance(outcome, Done):
             goes_on = held.kind == "action"
             return Report(
-                held.command, held.fence, "done", outcome.result, self.took, goes_on=goes_on
+                held.command,
+                held.fence,
+                "done",
+                outcome.result,
+                self.took,
+                goes_on=goes_on,
+                events=self.events,
             )
         report = Report(
             held.command,

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from outbox.definition.command import Command, Memory, events_json
 from outbox.definition.outcomes import (
     Branched,
     Done,
@@ -45,14 +46,22 @@ class Executor:
     Args:
         resources: what the app's lifespan yielded.
         threads: how many plain functions may run at once.
+        memory: makes what a command remembers its sub-effects by.
     """
 
     def __init__(
-        self, lease: Lease, telemetry: Telemetry, *, resources: Iterable[object], threads: int
+        self,
+        lease: Lease,
+        telemetry: Telemetry,
+        *,
+        resources: Iterable[object],
+        threads: int,
+        memory: Callable[[HeldCommand], Memory] | None = None,
     ) -> None:
         self._lease = lease
         self._telemetry = telemetry
         self._resources = tuple(resources)
+        self._memory = memory
         self._watch = Watch()
         self._preparing: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -113,11 +122,13 @@ class Executor:
         if clock() > held.begin_before:
             return None
         try:
-            arguments = held.arguments(held.to_command(self._resources))
+            command = held.to_command(self._resources, self._memory)
+            arguments = held.arguments(command)
         except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
             return Attempt.unbegun(held, error)
         watched, failure, value = await self._run_in(tx, [held], *arguments)
-        return _to_attempt(held, watched, failure or keep(held.runnable, value, self._lease))
+        outcome = failure or keep(held.runnable, value, self._lease)
+        return _to_attempt(held, watched, outcome, command)
 
     async def execute_bulk(
         self, group: Sequence[HeldCommand], tx: Connection
@@ -131,7 +142,7 @@ class Executor:
             if now > held.begin_before:
                 continue
             try:
-                commands.append(held.to_command(self._resources))
+                commands.append(held.to_command(self._resources, self._memory))
             except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
                 attempts[place] = Attempt.unbegun(held, error)
             else:
@@ -144,8 +155,10 @@ class Executor:
             outcomes = [(failure, False)] * len(places)
         else:
             outcomes = self._outcomes(runnable, value, len(places))
-        for place, (outcome, wrote_nothing) in zip(places, outcomes, strict=True):
-            attempt = attempts[place] = _to_attempt(group[place], watched, outcome)
+        for place, command, (outcome, wrote_nothing) in zip(
+            places, commands, outcomes, strict=True
+        ):
+            attempt = attempts[place] = _to_attempt(group[place], watched, outcome, command)
             attempt.wrote_nothing = wrote_nothing
         return attempts
 
@@ -172,9 +185,11 @@ class Executor:
         runnable = held.runnable
         began = clock()
         arguments = attempt = None
+        command: Command[Any] | None = None
         if began <= held.begin_before:
             try:
-                arguments = held.arguments(held.to_command(self._resources))
+                command = held.to_command(self._resources, self._memory)
+                arguments = held.arguments(command)
             except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
                 attempt = Attempt.unbegun(held, error)
         if arguments is None:
@@ -187,7 +202,7 @@ class Executor:
             if watched.is_left_behind and watched.future is not None and not runnable.is_async:
                 self.threads.leave_behind(watched.future)
             outcome = failure or keep(runnable, value, self._lease)
-            then(held, _to_attempt(held, watched, outcome))
+            then(held, _to_attempt(held, watched, outcome, command))
 
         watched = Watched(began, runnable.timeout, ended)
         self._watch.add(watched)
@@ -304,11 +319,17 @@ class Executor:
         ]
 
 
-def _to_attempt(held: HeldCommand, watched: Watched, outcome: Outcome) -> Attempt:
+def _to_attempt(
+    held: HeldCommand, watched: Watched, outcome: Outcome, command: Command[Any] | None
+) -> Attempt:
     ended = clock()
     took = ended - watched.began
-    doubt = 0.0 if type(outcome) is Done else max(0.0, watched.timeout - took)
-    return Attempt(held, outcome, took, doubt, ended)
+    if type(outcome) is Done:
+        attempt = Attempt(held, outcome, took, 0.0, ended)
+        if command is not None:
+            attempt.events = events_json(command)
+        return attempt
+    return Attempt(held, outcome, took, max(0.0, watched.timeout - took), ended)
 
 
 def _contained(error: BaseException) -> BaseException:

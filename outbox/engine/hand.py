@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
-from outbox.definition.command import Command, Kind, parsed
+from outbox.definition.command import Command, Kind, Memory, parsed
 from outbox.definition.flow import Node, SubSaga
 from outbox.definition.saga import Saga
 from outbox.store.functions import Answer, Claimed
@@ -66,8 +66,15 @@ class HeldCommand:
             **({} if self.element is None else {"element": self.element}),
         }
 
-    def to_command(self, resources: Iterable[object]) -> Command[Any]:
+    def to_command(
+        self,
+        resources: Iterable[object],
+        memory: Callable[[HeldCommand], Memory] | None = None,
+    ) -> Command[Any]:
         """The handler's view. Validates the input once per saga and worker.
+
+        Args:
+            memory: makes what the handler remembers its sub-effects by.
 
         Raises:
             pydantic.ValidationError: the stored input is not what this model accepts.
@@ -92,6 +99,7 @@ class HeldCommand:
             self.element,
             shared.results,
             resources,
+            None if memory is None else lambda: memory(self),
         )
 
     @property

@@ -172,6 +172,7 @@ class Transactions:
             elif answer.verdict == "fenced":
                 self._tell([self._shared.fenced(member)])
             else:
+                self._advancer.emitted.set()  # perhaps: what it emitted was lost with the answer
                 self._tell([(member, answer, None)])
         return still_open
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -34,16 +35,25 @@ class Schedules:
         dsn: a connection of its own; pgqueuer's scheduler keeps it.
         alerts: cron expression, UTC.
         retention: cron expression, UTC.
+        after_alerts: called when alerts were looked for: they are events.
     """
 
     def __init__(
-        self, dsn: str, functions: Functions, telemetry: Telemetry, *, alerts: str, retention: str
+        self,
+        dsn: str,
+        functions: Functions,
+        telemetry: Telemetry,
+        *,
+        alerts: str,
+        retention: str,
+        after_alerts: Callable[[], None] = lambda: None,
     ) -> None:
         self._dsn = dsn
         self._functions = functions
         self._telemetry = telemetry
         self._alerts = alerts
         self._retention = retention
+        self._after_alerts = after_alerts
 
     async def run(self) -> None:
         """Runs until cancelled; connects anew, with backoff, when the database was away."""
@@ -76,6 +86,7 @@ class Schedules:
                 attempt=alert.attempt,
                 message=alert.message,
             )
+        self._after_alerts()
 
     async def purge(self, connection: Connection) -> int:
         """Removes what is older than the retention, a small batch at a time; returns how many."""

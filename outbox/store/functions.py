@@ -98,7 +98,7 @@ class DueSchedule(NamedTuple):
 @dataclass(slots=True)
 class Report:
     """One outcome on its way to ``advance``: the columns of its arguments. ``goes_on``: an action
-    is done, so that all that is to be told is its result."""
+    is done, so that all that is to be told is its result. ``events``: what it emitted, as JSON."""
 
     command: UUID
     fence: int
@@ -112,6 +112,7 @@ class Report:
     after: timedelta | None = None
     doubt_for: timedelta | None = None
     goes_on: bool = False
+    events: bytes | None = None
 
 
 def call(schema: str, template: LiteralString) -> sql.Composed:
@@ -140,10 +141,12 @@ class Functions:
         self._advance = call(
             schema,
             "select * from {}.advance(%s, %s, %s, %s, %s, %s, %s::text[]::jsonb[], "
-            "%s::boolean[], %s::boolean[], %s::boolean[], %s::interval[], %s::interval[])",
+            "%s::boolean[], %s::boolean[], %s::boolean[], %s::interval[], %s::interval[], %s)",
         )
         self._recall = call(schema, "select * from {}.recall(%s, %s, %s::int[])")
         self._lock_held = call(schema, "select * from {}.lock_held(%s, %s, %s, %s)")
+        self._recalled = call(schema, "select r.result::text from {}.recalled(%s, %s, %s, %s) as r")
+        self._remember = call(schema, "select {}.remember(%s, %s, %s, %s, %s::json)::text")
         self._release = call(schema, "select {}.release(%s, %s, %s::int[])")
         self._held = call(schema, "select * from {}.held(%s)")
         self._reap = call(schema, "select * from {}.reap()")
@@ -250,6 +253,7 @@ class Functions:
                     JsonArray.of([r.result for r in part]),
                     RealArray.of([r.took for r in part]),
                     *_of_failures(part),
+                    _of_events(part),
                 ),
                 binary=True,
             )
@@ -286,6 +290,30 @@ class Functions:
             binary=True,
         )
         return {row[0] for row in await cursor.fetchall()}
+
+    async def recalled(
+        self, connection: Connection, worker: UUID, command: UUID, fence: int, name: str
+    ) -> bytes | None:
+        """What a command's earlier attempts remembered under a name, as JSON; None: nothing."""
+        cursor = await connection.execute(self._recalled, (worker, command, fence, name))
+        row = await cursor.fetchone()
+        return None if row is None else row[0].encode()
+
+    async def remember(
+        self,
+        connection: Connection,
+        worker: UUID,
+        command: UUID,
+        fence: int,
+        name: str,
+        result: bytes,
+    ) -> bytes:
+        """Remembers a sub-effect's result, as JSON, unless there is one; what is remembered."""
+        cursor = await connection.execute(
+            self._remember, (worker, command, fence, name, result.decode())
+        )
+        found: str = (await _one(cursor))[0]
+        return found.encode()
 
     async def release(
         self, connection: Connection, worker: UUID, commands: Sequence[tuple[UUID, int]]
@@ -348,6 +376,13 @@ def _of_failures(reports: Sequence[Report]) -> list[list[Any] | None]:
     if all(report.outcome == "done" for report in reports):
         return [None] * len(names)
     return [[getattr(report, name) for report in reports] for name in names]
+
+
+def _of_events(reports: Sequence[Report]) -> JsonArray | None:
+    """What was emitted; None when nobody has, which costs nothing."""
+    if all(report.events is None for report in reports):
+        return None
+    return JsonArray.of([report.events for report in reports])
 
 
 async def _one(cursor: Any) -> tuple[Any, ...]:

@@ -17,18 +17,19 @@ _PRODUCER = (
 _WORKER = (
     "register", "register_worker", "heartbeat", "deregister_worker", "doze", "claim", "advance",
     "recall", "lock_held", "release", "held", "reap", "raise_alerts", "purge",
-    "declare_limits", "due_schedules", "start_ticks",
+    "declare_limits", "due_schedules", "start_ticks", "recalled", "remember", "register_subscriber",
+    "has_webhooks", "route_events", "take_delivery", "delivered", "not_delivered",
 )  # fmt: skip
 _OPERATOR = (
     "retry", "abort", "cancel", "resolve", "audit", "skip", "amend", "pause", "resume",
     "pause_saga", "resume_saga", "rerun", "act_many", "explain_abort", "past_resolutions",
     "version_in_use", "move_saga", "move_many", "set_limit", "drop_limit", "set_schedule",
     "drop_schedule", "pause_schedule", "resume_schedule", "set_retention", "drop_retention",
-    "export_sagas", "purge_exported",
+    "export_sagas", "purge_exported", "subscribe", "unsubscribe", "redeliver",
 )  # fmt: skip
 _VIEWS = (
     "overview", "timeline", "pending", "stuck", "manual_intervention", "waiting", "paused",
-    "live_versions", "limits", "queued", "schedules",
+    "live_versions", "limits", "queued", "schedules", "events", "subscriptions", "dead_letters",
 )  # fmt: skip
 _PGQUEUER = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
 

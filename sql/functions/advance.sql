@@ -11,6 +11,7 @@
 --   p_counted    false: the failure does not count against the policy (the worker shut down)
 --   p_after      of a retry: wait this long instead of the policy's backoff
 --   p_doubt_for  the attempt's effect may still land for this long
+--   p_events     what those that are done emitted: see store_events()
 --
 -- An array of which nothing is said may be null. One row comes back for each outcome: verdict
 -- 'applied', 'replayed' (it was applied before; the answer then is the answer now) or 'fenced' (the
@@ -19,7 +20,8 @@
 create or replace function advance(
     p_worker uuid, p_commands uuid[], p_fences integer[], p_outcomes text[], p_results json[], p_took real[],
     p_errors jsonb[] default null, p_no_effect boolean[] default null, p_give_up boolean[] default null,
-    p_counted boolean[] default null, p_after interval[] default null, p_doubt_for interval[] default null)
+    p_counted boolean[] default null, p_after interval[] default null, p_doubt_for interval[] default null,
+    p_events json[] default null)
 returns table (
     command uuid, verdict text, status text, fence integer, seq integer, kind text, step text,
     ordinal integer, attempt integer, revision integer, in_doubt boolean, element integer)
@@ -104,6 +106,9 @@ begin
 
     get diagnostics v_done = row_count;
     if v_done = cardinality(p_commands) then
+        if p_events is not null then
+            perform store_events(v_now, p_worker, p_commands, p_fences, p_events);
+        end if;
         return;
     end if;
     return query
@@ -117,6 +122,9 @@ begin
                 v_now, p_worker, p_commands, p_fences, p_outcomes, p_results, p_took, p_errors, p_no_effect,
                 p_give_up, p_counted, p_after, p_doubt_for);
         get diagnostics v_stepped = row_count;
+    end if;
+    if p_events is not null then
+        perform store_events(v_now, p_worker, p_commands, p_fences, p_events);
     end if;
     if v_done + v_diverted + v_stepped < cardinality(p_commands) then
         -- What has no transition of this very moment was applied before, or is not this worker's.

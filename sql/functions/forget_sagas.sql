@@ -14,6 +14,16 @@ begin
     delete from pause p where p.saga_id = any (v_gone);
     delete from rerun r where r.saga_id = any (v_gone);
     delete from act a where a.saga_id = any (v_gone);
+    delete from once_result o where o.saga_id = any (v_gone);
+    if exists (select from lane l where l.saga_id = any (v_gone))
+        or exists (select from event e where e.saga_id = any (v_gone) and not e.relayed)
+    then
+        perform pg_advisory_xact_lock(route_key());
+        delete from lane l where l.saga_id = any (v_gone);
+    end if;
+    delete from delivery d where d.saga_id = any (v_gone);
+    delete from redelivery r where r.saga_id = any (v_gone);
+    delete from event e where e.saga_id = any (v_gone);
     delete from alert a where a.saga_id = any (v_gone);
     delete from instance i where i.id = any (v_gone);
     return cardinality(v_gone);

@@ -26,5 +26,9 @@ begin
         where p.first_at < v_now - interval '1 day' and not exists (select from outbox o where o.id = p.saga_id)
         limit p_limit for update skip locked));
     next_after := case when cardinality(v_seen) = p_limit then v_seen[p_limit] end;
+    if next_after is null then
+        -- What pgqueuer notes of its jobs, several rows each; nothing of ours reads it.
+        delete from pgqueuer_log l where l.created < now() - interval '1 day';
+    end if;
     return next;
 end $$;

@@ -21,11 +21,13 @@ TABLES = (
     *("definition_step", "setting", "applied_file", "pause", "rerun"),
     *("saga_limit", "gate", "ticket", "slot", "knock", "rate_use", "schedule", "once_per"),
     *("debounce", "retention"),
+    *("once_result", "event", "subscription", "delivery", "lane", "redelivery"),
 )
 VIEWS = (
     *("overview", "timeline", "pending", "stuck", "manual_intervention"),
     *("waiting", "paused", "live_versions"),
     *("limits", "queued", "schedules"),
+    *("events", "subscriptions", "dead_letters"),
 )
 NOBODY = uuid.UUID(int=0)
 
@@ -49,6 +51,17 @@ CALLS = {
     "reap": ("worker",),
     "raise_alerts": ("worker",),
     "purge": ("worker",),
+    "recalled": ("worker",),
+    "remember": ("worker",),
+    "register_subscriber": ("worker",),
+    "has_webhooks": ("worker",),
+    "route_events": ("worker",),
+    "take_delivery": ("worker",),
+    "delivered": ("worker",),
+    "not_delivered": ("worker",),
+    "subscribe": ("operator",),
+    "unsubscribe": ("operator",),
+    "redeliver": ("operator",),
     "retry": ("operator",),
     "abort": ("operator",),
     "resolve": ("operator",),
@@ -164,6 +177,36 @@ def test_a_worker_runs_sagas_through_the_functions_only(engine: Engine) -> None:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select abort(%s, 'why')", (saga,))
         assert connection.execute("select count(*) from pgqueuer_schedules").fetchone() == (0,)
+
+
+def test_a_worker_brings_events_on_their_way(engine: Engine) -> None:
+    saga = engine.start()
+    with as_role(engine, "operator") as operator:
+        operator.execute("select subscribe('shop', '{*}', 'https://shop.example/hooks')")
+    with as_role(engine, "worker") as connection:
+        (held,) = engine.worker().claim(1, connection) or engine.worker().claim(1)
+        told = ['[{"name": "a.b", "payload": 1}]']
+        connection.execute(
+            "select * from advance((select worker from pending), %s, %s::int[], '{done}', "
+            "array[null]::json[], '{1}', p_events => %s::json[])",
+            ([held.command], [held.fence], told),
+        )
+        connection.execute(
+            "select register_subscriber('audit', '{*}', '1s', 3, '1s', '1s'), has_webhooks()"
+        )
+        lanes = connection.execute("select subscription from route_events()").fetchall()
+        assert sorted(lanes) == [("audit",), ("shop",)]
+        taken = connection.execute(
+            "select fence, number, secrets from take_delivery('shop', %s, '1s')", (saga,)
+        ).fetchone()
+        assert taken is not None
+        assert taken[2][0].startswith("whsec_")
+        done = connection.execute(
+            "select delivered('shop', %s, %s, %s)", (saga, taken[1], taken[0])
+        ).fetchone()
+        assert done == (True,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("select secrets from subscription")
 
 
 def test_a_viewer_reads_the_views(engine: Engine) -> None:

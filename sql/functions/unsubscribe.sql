@@ -1,0 +1,18 @@
+-- Ends a subscription; what it has not been told is forgotten. Answers how many events that are.
+create or replace function unsubscribe(p_name text) returns integer
+language plpgsql security definer set search_path from current as $$
+declare
+    v_waiting integer;
+begin
+    perform pg_advisory_xact_lock(route_key());
+    delete from subscription s where s.name = p_name;
+    if not found then
+        raise exception 'there is no subscription "%"', p_name using errcode = 'SG004', hint = coalesce(
+            'There are: ' || (select string_agg(s.name, ', ' order by s.name) from subscription s), 'There is none.');
+    end if;
+    delete from lane l where l.subscription = p_name;
+    select count(*) into v_waiting from delivery d where d.subscription = p_name and d.status = 'waiting';
+    delete from delivery d where d.subscription = p_name;
+    return v_waiting;
+end $$;
+comment on function unsubscribe is 'Ends a subscription: select saga.unsubscribe(''shop'')';
