@@ -4,7 +4,7 @@
 -- A sequence would leave gaps where a transaction is rolled back. The row is locked until the commit,
 -- so invoices are written one transaction after the other.
 CREATE TABLE IF NOT EXISTS invoice_counter (
-    only boolean PRIMARY KEY DEFAULT true CONSTRAINT there_is_one_row CHECK (only),
+    id   boolean PRIMARY KEY DEFAULT true CONSTRAINT there_is_one_row CHECK (id),
     last bigint NOT NULL DEFAULT 0
 );
 INSERT INTO invoice_counter DEFAULT VALUES ON CONFLICT DO NOTHING;
