@@ -17,14 +17,18 @@ from steps.demo.errors import DemoError
 from steps.demo.interrupts import Interrupted, Interrupts
 from steps.demo.programs import forget_settings
 from steps.demo.scenario import Scenario
+from steps.demo.scenarios.onboarding import Applications
 from steps.demo.scenarios.order import Orders
 from steps.demo.scenarios.payment import Payments
+from steps.demo.scenarios.travel import Journeys
 from steps.make_payments import TARGET
 
 DIRECTORY = Path(".outbox/demo")
 SCENARIOS: Mapping[str, Callable[[argparse.Namespace], Scenario]] = {
+    "onboarding": lambda options: Applications(options.count),
     "order": lambda options: Orders(options.count),
     "payment": lambda options: Payments(options.payments, options.count),
+    "travel": lambda options: Journeys(options.count),
 }
 
 

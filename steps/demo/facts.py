@@ -21,10 +21,11 @@ SAGAS = sql.SQL("""
     left join (
         select saga_id, min(at - took) as began_at,
             count(*) filter (where kind in ('action', 'compensation')) as attempts,
-            -- A command that has waited is attempted once more, which is no retry.
-            count(*) filter (where kind in ('action', 'compensation') and attempt > 1)
-            - count(*) filter (where outcome = 'waiting') as retries
-        from {schema}.timeline group by saga_id) t using (saga_id)
+            count(*) filter (where kind in ('action', 'compensation') and attempt > 1
+                and before is distinct from 'waiting') as retries
+        from (
+            select *, lag(outcome) over (partition by saga_id, kind, step order by seq) as before
+            from {schema}.timeline) a group by saga_id) t using (saga_id)
     where o.type = %s
 """).format(schema=sql.Identifier(SCHEMA))
 

@@ -1,4 +1,4 @@
-"""A condition may look at results that are there by then; others are refused with the definition."""
+"""A condition may look at results that are there by then; others are refused."""
 
 import pytest
 from pydantic import BaseModel
