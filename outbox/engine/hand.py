@@ -134,7 +134,9 @@ def from_claim(row: Claimed, saga: Saga[Any], begin_before: float) -> HeldComman
     return HeldCommand(
         row.command,
         row.fence,
-        SharedState(saga, row.command, row.root or row.command, row.key, row.input, dict(row.results or {})),
+        SharedState(
+            saga, row.command, row.root or row.command, row.key, row.input, dict(row.results or {})
+        ),
         row.kind,
         step,
         _runnable(step, row.kind),
