@@ -21,8 +21,8 @@ help: ## List what make can do here
 setup: $(VENV)/.installed ## Build .venv with the package and all its tools
 	@:
 
-demo: setup ## Run 1,000 payments through the payment saga, then audit them (KEEP=1 keeps the data)
-	@$(VENV)/bin/python -m steps.demo $(if $(KEEP),--keep)
+demo: setup ## Run 1,000 payments through the payment saga, then audit them (SAGA=order for another; KEEP=1 keeps the data)
+	@$(VENV)/bin/python -m steps.demo $(if $(SAGA),--saga $(SAGA)) $(if $(KEEP),--keep)
 
 test: setup ## Run all tests but the long ones (ARGS="..." goes to pytest)
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup -m "not soak" $(ARGS)

@@ -1,4 +1,4 @@
-"""Confirmation mails over SMTP, recognisable as the same mail however often they are sent."""
+"""Mails over SMTP, recognisable as the same mail however often they are sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THREE_DECIMALS = frozenset({"bhd", "iqd", "jod", "kwd", "lyd", "omr", "tnd"})
 
 
 class Mailer:
-    """Sends confirmations through one mail host.
+    """Sends mails through one mail host.
 
     Args:
         host: the mail host.
@@ -59,7 +59,44 @@ class Mailer:
             Rejected: the host refuses this mail for good.
             aiosmtplib.SMTPException: it does not take the mail now, or its answer was lost.
         """
-        message = self._message(payment, recipient, order, saga_id, idempotency_key)
+        amount = format_amount(payment.amount, payment.currency)
+        return await self.send(
+            recipient,
+            f"Your payment of {amount}",
+            f"Thank you.\n\nYour payment of {amount} to {payment.merchant} is authorized.\n"
+            f"Order: {order}\n",
+            saga_id=saga_id,
+            idempotency_key=idempotency_key,
+        )
+
+    async def send(
+        self, recipient: str, subject: str, text: str, *, saga_id: UUID, idempotency_key: str
+    ) -> str:
+        """Send a mail; what ``send_confirmation`` says of repetition holds.
+
+        Args:
+            recipient: to whom the mail goes.
+            subject: one line.
+            text: the mail.
+            saga_id: goes into the header X-Saga-Id.
+            idempotency_key: makes the Message-ID.
+
+        Returns:
+            The Message-ID.
+
+        Raises:
+            Rejected: the host refuses this mail for good.
+            aiosmtplib.SMTPException: it does not take the mail now, or its answer was lost.
+        """
+        message = EmailMessage()
+        message["From"] = self._sender
+        message["To"] = recipient
+        message["Subject"] = subject
+        message["Date"] = email.utils.localtime()
+        message["Message-ID"] = message_id(idempotency_key, self._domain)
+        message["X-Saga-Id"] = str(saga_id)
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(text)
         try:
             await aiosmtplib.send(
                 message,
@@ -79,24 +116,6 @@ class Mailer:
             _reject_if_permanent(error.code, error.message, error)
             raise
         return str(message["Message-ID"])
-
-    def _message(
-        self, payment: Payment, recipient: str, order: str, saga_id: UUID, idempotency_key: str
-    ) -> EmailMessage:
-        amount = format_amount(payment.amount, payment.currency)
-        message = EmailMessage()
-        message["From"] = self._sender
-        message["To"] = recipient
-        message["Subject"] = f"Your payment of {amount}"
-        message["Date"] = email.utils.localtime()
-        message["Message-ID"] = message_id(idempotency_key, self._domain)
-        message["X-Saga-Id"] = str(saga_id)
-        message["Auto-Submitted"] = "auto-generated"
-        message.set_content(
-            f"Thank you.\n\nYour payment of {amount} to {payment.merchant} is authorized.\n"
-            f"Order: {order}\n"
-        )
-        return message
 
 
 def message_id(idempotency_key: str, domain: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -80,12 +81,19 @@ def _check_predicate(saga: Saga[Any], node: Node[Any], predicate: Callable[..., 
 
 
 def _named(predicate: Callable[..., Any]) -> list[Node[Any]]:
-    """The steps that a function names, as globals or from the scope around it."""
-    try:
-        names = inspect.getclosurevars(predicate)
-    except TypeError:
-        return []  # not a Python function
-    values = [*names.globals.values(), *names.nonlocals.values()]
+    """The steps that a function names, as globals or from the scope around it; an attribute of the
+    same name, such as a field of the input, is none of them."""
+    if not inspect.isfunction(predicate):
+        return []
+    values = list(inspect.getclosurevars(predicate).nonlocals.values())
+    codes = [predicate.__code__]
+    for code in codes:
+        codes += [inner for inner in code.co_consts if inspect.iscode(inner)]
+        values += [
+            predicate.__globals__.get(instruction.argval)
+            for instruction in dis.get_instructions(code)
+            if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+        ]
     return [value for value in values if isinstance(value, Node)]
 
 

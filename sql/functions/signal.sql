@@ -23,6 +23,9 @@ begin
     end if;
     perform lock_sagas(array[p_saga]);
     if not exists (select from outbox where id = p_saga) then
+        if exists (select from signal g where g.saga_id = p_saga and g.name = p_name and g.key = p_key) then
+            return 'repeated';
+        end if;
         select * into v_instance from instance where id = p_saga;
         raise exception 'saga % has ended: it is % since %', p_saga, v_instance.status, v_instance.ended_at
             using errcode = 'SG005', hint = 'Nothing was changed.';

@@ -1,7 +1,7 @@
-"""The demo: a file of payments, two workers, and what must have come of it.
+"""The demo: many sagas, two workers, and what must have come of them.
 
-``command`` reads the command line, ``run`` is the order of events. What it runs in: ``directory``,
-``leftovers``, ``programs``, ``workers``, ``mailbox``, ``interrupts``. What it finds out: ``facts``
-reads it, ``verdict`` compares it with the inputs. What it shows: ``progress`` meanwhile, ``report``
-at the end.
+``command`` reads the command line, ``run`` is the order of events, a ``scenario`` says what is run
+and how it must end. What it runs in: ``directory``, ``leftovers``, ``programs``, ``workers``,
+``mailbox``, ``interrupts``. What it finds out: ``facts`` of the engine, the scenario of all else.
+What it shows: ``progress`` meanwhile, ``report`` at the end.
 """

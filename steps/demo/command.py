@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psycopg
@@ -15,9 +16,20 @@ from steps.demo.directory import DemoDirectory, demo_directory
 from steps.demo.errors import DemoError
 from steps.demo.interrupts import Interrupted, Interrupts
 from steps.demo.programs import forget_settings
+from steps.demo.scenario import Scenario
+from steps.demo.scenarios.onboarding import Applications
+from steps.demo.scenarios.order import Orders
+from steps.demo.scenarios.payment import Payments
+from steps.demo.scenarios.travel import Journeys
 from steps.make_payments import TARGET
 
 DIRECTORY = Path(".outbox/demo")
+SCENARIOS: Mapping[str, Callable[[argparse.Namespace], Scenario]] = {
+    "onboarding": lambda options: Applications(options.count),
+    "order": lambda options: Orders(options.count),
+    "payment": lambda options: Payments(options.payments, options.count),
+    "travel": lambda options: Journeys(options.count),
+}
 
 
 def demo(interrupts: Interrupts) -> int:
@@ -52,11 +64,11 @@ def _run(
     console: Console, directory: DemoDirectory, options: argparse.Namespace, interrupts: Interrupts
 ) -> bool:
     """Run it; where it goes wrong, its logs stay."""
-    order = run.read_order(options.payments, options.count, directory.path / "payments.jsonl")
-    _introduce(console, directory, len(order.payments))
+    scenario = SCENARIOS[options.saga](options)
+    _introduce(console, directory, scenario)
     is_good = False
     try:
-        is_good = run.run(console, directory, order, interrupts)
+        is_good = run.run(console, directory, scenario, interrupts)
     finally:
         if not is_good and interrupts.signal is None:
             directory.keep = True
@@ -67,12 +79,8 @@ def _run(
     return is_good
 
 
-def _introduce(console: Console, directory: DemoDirectory, count: int) -> None:
-    console.print(
-        f"{count:,} payments go through the payment saga; some are declined, some meet faults.\n"
-        "A Postgres, a payment provider and a mail server run for them, until the end.",
-        soft_wrap=True,
-    )
+def _introduce(console: Console, directory: DemoDirectory, scenario: Scenario) -> None:
+    console.print(f"{len(scenario.inputs):,} {scenario.prologue}", soft_wrap=True)
     fate = "and stay there" if directory.keep else "until then; make demo KEEP=1 keeps them"
     console.print(f"Logs are in {_short(directory.path)} ({fate}).", soft_wrap=True)
 
@@ -84,17 +92,20 @@ def _short(path: Path) -> Path:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="demo",
-        description="Run payments through the payment saga with two workers, then check every "
-        "saga, the provider, the ledger and the mails against what the inputs say.",
+        description="Run sagas of one type with two workers, then check every saga and all that "
+        "it talks to against what the inputs say.",
+    )
+    parser.add_argument(
+        "--saga", choices=sorted(SCENARIOS), default="payment", help="default: %(default)s"
     )
     parser.add_argument(
         "--payments",
         type=Path,
         default=TARGET,
         metavar="FILE",
-        help="JSON Lines (default: shipped)",
+        help="JSON Lines of payments (default: shipped)",
     )
-    parser.add_argument("--count", type=_positive, metavar="N", help="only the first N payments")
+    parser.add_argument("--count", type=_positive, metavar="N", help="only the first N")
     parser.add_argument(
         "--directory",
         type=Path,

@@ -1,9 +1,7 @@
-"""Reading what came of the payments: from the engine, the ledger, the provider and the mailbox."""
+"""Reading what came of the sagas, from the engine."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,11 +11,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 import outbox
-from steps import ledger
-from steps.demo.mailbox import Mail
-from steps.demo.programs import LEDGER_SCHEMA, SCHEMA
-from steps.demo.verdict import Found, IntentFound
-from steps.sandbox.process import SandboxProcess
+from steps.demo.programs import SCHEMA
 
 SAGAS = sql.SQL("""
     select o.saga_id, o.key, o.status, o.created_at, coalesce(o.ended_at, m.since) as settled_at,
@@ -27,8 +21,12 @@ SAGAS = sql.SQL("""
     left join (
         select saga_id, min(at - took) as began_at,
             count(*) filter (where kind in ('action', 'compensation')) as attempts,
-            count(*) filter (where kind in ('action', 'compensation') and attempt > 1) as retries
-        from {schema}.timeline group by saga_id) t using (saga_id)
+            count(*) filter (where kind in ('action', 'compensation') and attempt > 1
+                and before is distinct from 'waiting') as retries
+        from (
+            select *, lag(outcome) over (partition by saga_id, kind, step order by seq) as before
+            from {schema}.timeline) a group by saga_id) t using (saga_id)
+    where o.type = %s
 """).format(schema=sql.Identifier(SCHEMA))
 
 
@@ -47,58 +45,21 @@ class SagaFound:
     retries: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """All that the end of the demo is judged by.
+async def read_sagas(connection: psycopg.AsyncConnection[Any], saga_type: str) -> list[SagaFound]:
+    """Read every saga of a type.
 
     Args:
-        sagas: every one.
-        found: by the payment's key, or ``saga <id>`` for what belongs to no saga.
-        violations: of the engine's invariants, each in words.
-    """
-
-    sagas: list[SagaFound]
-    found: dict[str, Found]
-    violations: list[str]
-
-
-async def read(dsn: str, sandbox: SandboxProcess, mails: Iterable[Mail]) -> Facts:
-    """Read everything, once the workers have ended.
-
-    Args:
-        dsn: the demo's database.
-        sandbox: the provider.
-        mails: what the mail server took.
+        connection: to the demo's database.
+        saga_type: which.
 
     Returns:
-        The facts.
+        The sagas.
     """
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        async with connection.cursor(row_factory=class_row(SagaFound)) as cursor:
-            sagas = await (await cursor.execute(SAGAS)).fetchall()
-        entries = await ledger.entries(connection, LEDGER_SCHEMA)
-        violations = await outbox.Operator(SCHEMA).audit(connection)
-    keys = {str(saga.saga_id): saga.key for saga in sagas}
-    found: defaultdict[str, Found] = defaultdict(Found)
+    async with connection.cursor(row_factory=class_row(SagaFound)) as cursor:
+        return await (await cursor.execute(SAGAS, [saga_type])).fetchall()
 
-    def of(saga_id: object) -> Found:
-        return found[keys.get(str(saga_id), f"saga {saga_id}")]
 
-    for saga in sagas:
-        of(saga.saga_id).status = saga.status
-    for effect in sandbox.effects():
-        effects = of(effect["saga_id"]).effects
-        effects[effect["operation"]] = effects.get(effect["operation"], 0) + 1
-    for intent in sandbox.intents():
-        seen = IntentFound(intent["status"], intent["amount"], intent["currency"])
-        of(intent["metadata"].get("saga_id")).intents.append(seen)
-    for entry in entries:
-        of(entry.saga_id).entries.append(entry)
-    for mail in mails:
-        of(mail.saga_id).mails[mail.message_id] = mail.recipient
-    said = [
-        f"{keys.get(str(violation.saga_id), violation.saga_id)}: {violation.invariant}: "
-        f"{violation.detail}"
-        for violation in violations
-    ]
-    return Facts(sagas, dict(found), said)
+async def read_violations(connection: psycopg.AsyncConnection[Any]) -> list[str]:
+    """Read which of the engine's invariants are violated, each in words."""
+    violations = await outbox.Operator(SCHEMA).audit(connection)
+    return [f"{one.saga_id}: {one.invariant}: {one.detail}" for one in violations]

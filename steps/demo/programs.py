@@ -14,6 +14,7 @@ from steps.demo.interrupts import Interrupts
 ROOT = Path(__file__).parents[2]
 SCHEMA = "saga"
 LEDGER_SCHEMA = "ledger"
+SHOP_SCHEMA = "shop"
 CONCURRENCY = 32
 """Enough for two cores; more would only make the sandbox slow, up to the provider's timeout."""
 POLL_SECONDS = 0.05
@@ -22,7 +23,7 @@ POLL_SECONDS = 0.05
 def forget_settings() -> None:
     """Drop this process's settings: an installation's database or mail host is not the demo's."""
     for name in list(os.environ):
-        if name.startswith(("OUTBOX_", "PAYMENT_")):
+        if name.startswith(("OUTBOX_", "PAYMENT_", "EXAMPLE_")):
             del os.environ[name]
     # The sandbox is on this machine, and no proxy's business.
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
@@ -56,6 +57,11 @@ def environment(dsn: str, provider_url: str, mail_port: int) -> dict[str, str]:
         "PAYMENT_SMTP_HOST": "127.0.0.1",
         "PAYMENT_SMTP_PORT": str(mail_port),
         "PAYMENT_LEDGER_SCHEMA": LEDGER_SCHEMA,
+        "EXAMPLE_PARTNERS_URL": provider_url,
+        "EXAMPLE_PARTNERS_TIMEOUT": "2",
+        "EXAMPLE_SMTP_HOST": "127.0.0.1",
+        "EXAMPLE_SMTP_PORT": str(mail_port),
+        "EXAMPLE_DB_SCHEMA": SHOP_SCHEMA,
     }
 
 

@@ -1,4 +1,4 @@
-"""How far the payments are: a live bar on a terminal, else a line every few seconds."""
+"""How far the sagas are: a live bar on a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from steps.demo.programs import SCHEMA
 
 LINE_SECONDS = 3.0
-COUNTS = sql.SQL("select status, count(*) from {} group by status").format(
+COUNTS = sql.SQL("select status, count(*) from {} where type = %s group by status").format(
     sql.Identifier(SCHEMA, "overview")
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many payments ended in which way so far."""
+    """How many sagas ended in which way so far."""
 
     completed: int
     failed: int
@@ -36,9 +36,9 @@ class Counts:
         return f"{self.completed} completed, {self.failed} undone, {self.suspended} suspended"
 
 
-def read_counts(connection: psycopg.Connection[Any]) -> Counts:
-    """Count the sagas by their status."""
-    counts = dict(connection.execute(COUNTS).fetchall())
+def read_counts(connection: psycopg.Connection[Any], saga_type: str) -> Counts:
+    """Count the sagas of a type by their status."""
+    counts = dict(connection.execute(COUNTS, [saga_type]).fetchall())
     return Counts(*(counts.get(name, 0) for name in ("COMPLETED", "FAILED", "SUSPENDED")))
 
 
@@ -47,7 +47,7 @@ class Display:
 
     Args:
         console: where.
-        total: how many payments there are.
+        total: how many sagas there are.
     """
 
     def __init__(self, console: Console, total: int) -> None:

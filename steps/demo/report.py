@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,64 +11,39 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from steps.demo.facts import Facts, SagaFound
-from steps.demo.verdict import Found, Mismatch
-from steps.expected import expected_end
-from steps.model import Payment
+from steps.demo.facts import SagaFound
+from steps.demo.scenario import End, Scenario
 
-COUNTED = (
-    {
-        "COMPLETED": "completed",
-        "FAILED": "failed and undone",
-        "SUSPENDED": "suspended, for a person",
-    },
-    {
-        "create": "at the provider: intents created",
-        "authorize": "at the provider: authorized",
-        "decline": "at the provider: declined",
-        "cancel": "at the provider: canceled",
-    },
-    {"debits": "in the ledger: debits", "credits": "in the ledger: credits"},
-    {"mails": "mails delivered"},
-)
 MOST_SHOWN = 20
 BUSY_SHARE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long it took, in seconds; sorted lists, an element a settled payment."""
+    """How long it took, in seconds; sorted lists, an element a settled saga."""
 
     settled: list[float]
     latency: list[float]
     working: list[float]
 
 
-def show(
-    console: Console, payments: Mapping[str, Payment], facts: Facts, mismatches: Sequence[Mismatch]
-) -> None:
+def show(console: Console, scenario: Scenario, end: End) -> None:
     """Print the end of the demo.
 
     Args:
         console: where.
-        payments: what was asked for, by key.
-        facts: what came of it.
-        mismatches: where the two differ.
+        scenario: what was asked for.
+        end: what came of it.
     """
     console.print()
-    console.print(_table(payments, facts, mismatches))
-    console.print(
-        "All payments start at once, so latency is mostly the queue. The slowest met\n"
-        "timeouts in every attempt, and are undone when no effect can land any more.",
-        style="dim",
-        soft_wrap=True,
-    )
-    _say_verdict(console, len(payments), facts, mismatches)
+    console.print(_table(scenario, end))
+    console.print(scenario.epilogue, style="dim", soft_wrap=True)
+    _say_verdict(console, scenario, end)
 
 
-def _table(payments: Mapping[str, Payment], facts: Facts, mismatches: Sequence[Mismatch]) -> Table:
+def _table(scenario: Scenario, end: End) -> Table:
     table = Table(box=box.ROUNDED)
-    table.add_column(f"{len(payments):,} payments", min_width=38)
+    table.add_column(f"{len(scenario.inputs):,} {scenario.noun}", min_width=38)
     table.add_column("expected", justify="right")
     table.add_column("found", justify="right", min_width=20)
 
@@ -77,16 +51,15 @@ def _table(payments: Mapping[str, Payment], facts: Facts, mismatches: Sequence[M
         style = "green" if expected == found else "bold red"
         table.add_row(label, f"{expected:,}", Text(f"{found:,}", style=style))
 
-    expected, found = _tally_expected(payments.values()), _tally_found(facts.found.values())
-    for section in COUNTED:
-        for name, label in section.items():
-            compare(label, expected[name], found[name])
+    for section in end.sections:
+        for row in section:
+            compare(*row)
         table.add_section()
-    for label, value in _pace(facts.sagas):
+    for label, value in _pace(end.sagas):
         table.add_row(label, "", value)
     table.add_section()
-    compare("audit: invariants violated", 0, len(facts.violations))
-    compare("differences from what the inputs say", 0, len(mismatches))
+    compare("audit: invariants violated", 0, len(end.violations))
+    compare("differences from what the inputs say", 0, len(end.mismatches))
     return table
 
 
@@ -104,23 +77,22 @@ def _pace(sagas: Sequence[SagaFound]) -> Iterator[tuple[str, str]]:
     yield "attempts / retries among them", f"{attempts:,} / {retries:,}"
 
 
-def _say_verdict(
-    console: Console, total: int, facts: Facts, mismatches: Sequence[Mismatch]
-) -> None:
-    if facts.violations:
-        console.print(f"audit: invariants violated: {len(facts.violations):,}", style="bold red")
-        _list(console, facts.violations)
+def _say_verdict(console: Console, scenario: Scenario, end: End) -> None:
+    if end.violations:
+        console.print(f"audit: invariants violated: {len(end.violations):,}", style="bold red")
+        _list(console, end.violations)
     else:
         console.print("audit: clean, no invariant is violated", style="green")
-    if mismatches:
+    if end.mismatches:
         console.print(
-            f"payments: differences from what the inputs say: {len(mismatches):,}", style="bold red"
+            f"{scenario.noun}: differences from what the inputs say: {len(end.mismatches):,}",
+            style="bold red",
         )
-        _list(console, [str(mismatch) for mismatch in mismatches])
+        _list(console, [str(mismatch) for mismatch in end.mismatches])
     else:
         console.print(
-            f"payments: all {total:,} ended as their inputs say, in the engine, at the\n"
-            "provider, in the ledger and in the mailbox",
+            f"{scenario.noun}: all {len(scenario.inputs):,} ended as their inputs say, "
+            f"{scenario.places}",
             style="green",
             soft_wrap=True,
         )
@@ -131,25 +103,6 @@ def _list(console: Console, lines: Sequence[str]) -> None:
         console.print(f"  {line}", markup=False, soft_wrap=True)
     if len(lines) > MOST_SHOWN:
         console.print(f"  and {len(lines) - MOST_SHOWN:,} more")
-
-
-def _tally_expected(payments: Iterable[Payment]) -> Counter[str]:
-    tally: Counter[str] = Counter()
-    for payment in payments:
-        end = expected_end(payment)
-        tally.update([end.status])
-        tally.update(end.effects)
-        tally.update(debits=end.debits, credits=end.credits, mails=end.mails)
-    return tally
-
-
-def _tally_found(found: Iterable[Found]) -> Counter[str]:
-    tally: Counter[str] = Counter()
-    for one in found:
-        tally.update([one.status or "no saga"])
-        tally.update(one.effects)
-        tally.update(debits=one.count("debit"), credits=one.count("credit"), mails=len(one.mails))
-    return tally
 
 
 def _timing(sagas: Sequence[SagaFound]) -> Timing:

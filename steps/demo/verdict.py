@@ -1,10 +1,11 @@
-"""Comparing what was found with what must be: the demo's yardstick, in words."""
+"""Comparing what was found of payments with what must be: the yardstick, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from steps.demo.scenario import Mismatch as Mismatch
 from steps.expected import Expected, expected_end
 from steps.ledger import Entry
 from steps.model import Payment
@@ -40,19 +41,6 @@ class Found:
     def count(self, direction: str) -> int:
         """How many ledger entries are debits, or credits."""
         return sum(entry.direction == direction for entry in self.entries)
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """One thing that is not as it must be; ``str()`` says it."""
-
-    key: str
-    what: str
-    expected: object
-    found: object
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.what}: expected {self.expected}, found {self.found}"
 
 
 def compare(payments: Mapping[str, Payment], found: Mapping[str, Found]) -> list[Mismatch]:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -40,11 +40,18 @@ class Crew:
     Args:
         environment: their environment variables.
         directory: where they run and write their logs, ``worker-N.log``.
+        apps: what they run.
     """
 
-    def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        directory: Path,
+        apps: Sequence[str] = ("steps.payment:app",),
+    ) -> None:
         self._environment = environment
         self._directory = directory
+        self._apps = apps
         self._workers: list[Worker] = []
         self._started = 0
         self._failures = 0
@@ -107,7 +114,7 @@ class Crew:
         log = self._directory / f"worker-{self._started}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "outbox.cli.worker", "steps.payment:app"],
+                [sys.executable, "-m", "outbox.cli.worker", *self._apps],
                 env=self._environment,
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,

@@ -4,48 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import signal
 import socket
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
 
 from steps.sandbox import application
+from steps.sandbox.callbacks import deliver_callbacks
 from steps.sandbox.connection import AbortableProtocol
+from steps.sandbox.partner_store import PartnerStore
 from steps.sandbox.store import Store
-
-
-class Server(uvicorn.Server):
-    """A server that announces itself and for which a signal is an orderly end, not a death."""
-
-    def __init__(self, config: uvicorn.Config, url: str, port_file: Path | None) -> None:
-        super().__init__(config)
-        self._url = url
-        self._port_file = port_file
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept, then say where."""
-        await super().startup(sockets)
-        if self._port_file is not None:
-            # A reader sees no file or the whole number, never an empty file.
-            partial = self._port_file.with_name(f"{self._port_file.name}.partial")
-            partial.write_text(self._url.rpartition(":")[2])
-            partial.rename(self._port_file)
-        print(self._url, flush=True)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop on a signal; uvicorn itself would raise it again and end with its number."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        yield
-
-    def _stop(self) -> None:
-        self.should_exit = True
+from steps.server import Server
+from steps.signatures import TEST_SECRET
 
 
 def main() -> None:
@@ -80,6 +51,19 @@ def main() -> None:
         metavar="SECONDS",
         help="how far search is behind (default: %(default)s)",
     )
+    parser.add_argument(
+        "--callback-delay",
+        type=float,
+        default=0.5,
+        metavar="SECONDS",
+        help="how long after a booking its callback is called (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--callback-secret",
+        default=TEST_SECRET,
+        metavar="whsec_...",
+        help="what callbacks are signed with (default: %(default)s)",
+    )
     options = parser.parse_args()
     try:
         listener = socket.create_server((options.host, options.port), backlog=512)
@@ -88,10 +72,11 @@ def main() -> None:
     url = f"http://{options.host}:{listener.getsockname()[1]}"
     try:
         store = Store(options.store, options.key_ttl)
+        partners = PartnerStore(options.store, options.callback_delay)
     except sqlite3.DatabaseError as error:
         parser.error(f"{options.store} cannot be used as a store ({error}); name another file")
     config = uvicorn.Config(
-        application.build(store, slow=options.slow, search_lag=options.search_lag),
+        application.build(store, partners, slow=options.slow, search_lag=options.search_lag),
         http=AbortableProtocol,
         ws="none",
         lifespan="off",
@@ -102,9 +87,14 @@ def main() -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=1,
     )
+
+    def call_back() -> asyncio.Task[None]:
+        return asyncio.create_task(deliver_callbacks(partners, options.callback_secret))
+
     try:
-        Server(config, url, options.port_file).run(sockets=[listener])
+        Server(config, url, options.port_file, call_back).run(sockets=[listener])
     finally:
+        partners.close()
         store.close()
 
 

@@ -17,6 +17,8 @@ from steps.sandbox.answers import Answer
 from steps.sandbox.connection import DroppedConnection, NoAnswer
 from steps.sandbox.faults import Fault, Operation
 from steps.sandbox.intents import Request
+from steps.sandbox.partner_routes import PartnerRoutes
+from steps.sandbox.partner_store import PartnerStore
 from steps.sandbox.service import Delivery, Reply, Service
 from steps.sandbox.store import IntentFilter, Store
 
@@ -142,11 +144,12 @@ class Routes:
         return answers.page(found, 100, url=f"{INTENTS_URL}/search", kind="search_result")
 
 
-def build(store: Store, *, slow: float, search_lag: float) -> Starlette:
+def build(store: Store, partners: PartnerStore, *, slow: float, search_lag: float) -> Starlette:
     """Make the application.
 
     Args:
         store: what is remembered.
+        partners: and of bookings.
         slow: how long a ``slow`` fault takes, in seconds.
         search_lag: how many seconds search is behind.
 
@@ -154,6 +157,7 @@ def build(store: Store, *, slow: float, search_lag: float) -> Starlette:
         The application, to be served with :class:`steps.sandbox.connection.AbortableProtocol`.
     """
     routes = Routes(store, Service(store, slow), search_lag)
+    bookings = PartnerRoutes(partners, slow)
     return Starlette(
         exception_handlers={ClientDisconnect: _client_gone},
         routes=[
@@ -163,6 +167,10 @@ def build(store: Store, *, slow: float, search_lag: float) -> Starlette:
             Route(f"{INTENTS_URL}/{{id}}", routes.retrieve, methods=["GET"]),
             Route(f"{INTENTS_URL}/{{id}}/confirm", routes.confirm, methods=["POST"]),
             Route(f"{INTENTS_URL}/{{id}}/cancel", routes.cancel, methods=["POST"]),
+            Route("/partners/{service}/bookings", bookings.book, methods=["POST"]),
+            Route("/partners/{service}/bookings", bookings.find, methods=["GET"]),
+            Route("/partners/{service}/bookings/{id}", bookings.cancel, methods=["DELETE"]),
+            Route("/sandbox/bookings", bookings.all, methods=["GET"]),
             Route("/sandbox/effects", routes.effects, methods=["GET"]),
             Route("/sandbox/intents", routes.intents, methods=["GET"]),
             Route("/sandbox/faults", routes.add_fault, methods=["POST"]),

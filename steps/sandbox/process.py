@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
 from steps.sandbox.faults import Fault, Operation
+from steps.server import ServerProcess
 
 
-class SandboxProcess:
+class SandboxProcess(ServerProcess):
     """Runs ``python -m steps.sandbox``; a context manager that stops it at the end.
 
     Args:
@@ -27,55 +25,9 @@ class SandboxProcess:
     """
 
     def __init__(self, store: Path, *options: str, port: int = 0, log: Path | None = None) -> None:
-        errors = None if log is None else log.open("ab")
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "steps.sandbox",
-                "--store",
-                store,
-                "--port",
-                str(port),
-                *options,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            # The package is found from here, wherever the caller stands.
-            cwd=Path(__file__).parents[2],
-            # An interrupt at the terminal is the caller's to deal with.
-            start_new_session=True,
+        super().__init__(
+            "steps.sandbox", "--store", str(store), "--port", str(port), *options, log=log
         )
-        if errors is not None:
-            errors.close()
-        self.pid = self._process.pid
-        assert self._process.stdout is not None
-        self.url = self._process.stdout.readline().strip()
-        if not self.url:
-            raise RuntimeError(
-                f"the sandbox ended with exit code {self._process.wait()} before it listened; "
-                "its error output says why"
-            )
-        self.port = int(self.url.rpartition(":")[2])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> int:
-        """End it in order; again is harmless.
-
-        Returns:
-            Its exit code, 0 when it ended well.
-        """
-        return self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it on the spot, as a crash would."""
-        self._end(signal.SIGKILL)
 
     def effects(self) -> list[dict[str, Any]]:
         """Every effect that happened: ``operation`` (create, authorize, decline or cancel),
@@ -85,6 +37,11 @@ class SandboxProcess:
     def intents(self) -> list[dict[str, Any]]:
         """Every intent as the provider would show it, newest first."""
         return self._read("/sandbox/intents")
+
+    def bookings(self) -> list[dict[str, Any]]:
+        """Every booking at a partner, oldest first: ``service``, ``reference``, ``item``, ``id``,
+        ``status`` (booked or cancelled)."""
+        return self._read("/sandbox/bookings")
 
     def add_fault(
         self,
@@ -113,11 +70,3 @@ class SandboxProcess:
         answer.raise_for_status()
         documents: list[dict[str, Any]] = answer.json()
         return documents
-
-    def _end(self, number: signal.Signals) -> int:
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-        code = self._process.wait(timeout=30)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        return code
