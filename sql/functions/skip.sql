@@ -30,7 +30,7 @@ begin
             using errcode = 'SG005', hint = 'What is suspended or waits can be skipped. Nothing was changed.';
     elsif cardinality(v_lines) > 1 then
         raise exception 'saga % has several commands that can be skipped: %', p_saga,
-            (select string_agg(line_name(l), ', ') from unnest(v_lines) as l)
+            (select string_agg(line_name(l), ', ' order by line_name(l)) from unnest(v_lines) as l)
             using errcode = 'SG002', hint = 'Name one of them as the step. Nothing was changed.';
     end if;
     v_line := v_lines[1];
