@@ -83,6 +83,8 @@ def test_limits_hold_together(engine: Engine, worker: Worker) -> None:
 
 def test_a_rate_lets_so_many_begin_in_a_period(engine: Engine, worker: Worker) -> None:
     limit(engine, 2, per="10 seconds")
+    engine.pass_time(6)
+    worker.claim()
     for _ in range(5):
         engine.start("single")
     held = worker.claim()
@@ -133,7 +135,17 @@ def test_what_runs_when_the_first_limit_comes_counts(engine: Engine, worker: Wor
     limit(engine, 3)
     assert worker.claim() == []
     assert worker.say(held[0], "done").verdict == "applied"
+    assert worker.claim() == [], "nobody tells of its end"
+    wait = worker.doze()
+    assert wait is not None
+    assert wait.total_seconds() <= 0.5, "but it is looked for"
+    engine.pass_time(0.5)
     assert len(worker.claim()) == 1
+    for each in held[1:]:
+        worker.say(each, "done")
+    engine.pass_time(6)
+    assert len(worker.claim()) == 2
+    assert engine.rows("select * from gate")[0].swept_at is None
 
 
 def test_without_a_limit_everything_goes_on(engine: Engine, worker: Worker) -> None:
@@ -313,6 +325,8 @@ def test_what_the_limits_count_is_audited(
     engine: Engine, worker: Worker, damage: str, invariant: str
 ) -> None:
     limit(engine, 1)
+    engine.pass_time(6)
+    worker.claim()
     engine.start("single")
     worker.claim()
     assert engine.audit() == []
