@@ -11,6 +11,7 @@ set plan_cache_mode to force_generic_plan set enable_seqscan to off set enable_h
 set enable_mergejoin to off set enable_sort to off set jit to off as $$
 declare
     v_scan constant integer := 1000;
+    v_gate gate;
     v_now timestamptz;
     v_limits saga_limit[];
     v_limit saga_limit;
@@ -34,11 +35,14 @@ declare
     v_key text;
     k record;
 begin
-    perform 1 from gate where type = p_type for update;
+    select * into v_gate from gate where type = p_type for update;
     if not found then
         return;
     end if;
     v_now := clock();
+    if v_gate.swept_at < v_now - interval '0.4 seconds' then
+        perform sweep_gate(p_type, v_now);
+    end if;
     v_limits := array(select l from saga_limit l where l.type = p_type and l.amount is not null order by l.name);
 
     -- Before anything is counted: what is given back after this look knocks again.
@@ -182,6 +186,9 @@ begin
     end if;
     update outbox o set due_at = 'infinity', tail = o.tail or o.root is null
     where o.id = any (v_arrived) and not (coalesce(o.root, o.id) = any (v_admitted));
+    if v_gate.swept_at is not null then
+        v_look_at := least(v_look_at, v_now + interval '0.5 seconds');
+    end if;
     update gate g set look_at = v_look_at where g.type = p_type and g.look_at is distinct from v_look_at;
 
     -- What others could take: they hear of it by the knock, or are woken.

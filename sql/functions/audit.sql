@@ -112,10 +112,12 @@ set enable_nestloop to off set jit to off as $$
           and c.outcome in ('done', 'in_doubt', 'retry'))
     union all
     select t.saga_id, 'a ticket is a live saga''s', format('it is %s', t.state)
-    from ticket t where not exists (select from outbox o where o.id = t.saga_id)
+    from ticket t where not t.untold and not exists (select from outbox o where o.id = t.saga_id)
     union all
     select s.saga_id, 'a slot is a live saga''s', format('of limit "%s" %s', s.name, s.key)
-    from slot s where not exists (select from ticket t where t.saga_id = s.saga_id and not t.fresh)
+    from slot s
+    where not exists (select from ticket t where t.saga_id = s.saga_id and not t.fresh)
+      and not exists (select from gate g where g.type = s.type and g.swept_at is not null)
     union all
     select t.saga_id, 'a saga that runs holds its slots', format('it holds none of limit "%s"', l.name)
     from ticket t
@@ -129,6 +131,6 @@ set enable_nestloop to off set jit to off as $$
     from outbox o
     join gate g on g.type = o.type
     left join ticket t on t.saga_id = coalesce(o.root, o.id)
-    where o.worker is not null and t.state is distinct from 'running'
+    where o.worker is not null and t.state is distinct from 'running' and g.swept_at is null
 $$;
 comment on function audit is 'Every violated invariant, none if all is well; correct while workers run: select * from saga.audit()';

@@ -16,7 +16,9 @@ begin
     if v_old.amount is null
         or (v_old.per is null, v_old.path, v_old.counts_waiting) is distinct from (p_per is null, p_path, p_counts_waiting)
     then
-        perform count_slots(p_type);
+        perform drop_slots(p_type, p_name);
+        update gate set changed_at = clock(), settles_at = null where type = p_type;
+        perform sweep_gate(p_type, clock());
     end if;
     insert into knock (type, name) values (p_type, p_name);
     perform wake(p_type);

@@ -24,16 +24,22 @@ create table saga_limit (
 comment on table saga_limit is 'How many sagas of a type run at once, or begin in a period; see docs/limits.md.';
 
 -- One row a type that has limits. Whoever lets sagas of it in holds the row until its commit, so that
--- one lets in at a time. look_at: when a rate lets the next one in.
+-- one lets in at a time. look_at: when somebody has to look again, because a rate lets the next one in.
+-- swept_at: not null while sagas that were not let in here are counted, of whose ends nobody tells, or
+-- while transactions may be under way that know nothing of the limits; see sweep_gate().
 create table gate (
-    type    text        primary key,
-    look_at timestamptz
+    type       text        primary key,
+    look_at    timestamptz,
+    swept_at   timestamptz,
+    changed_at timestamptz,
+    settles_at xid8
 );
 
 -- A live saga of a type with limits that has reached the gate. queued: it waits to be let in; running:
 -- it holds its slots; waiting: it was let in and waits for a signal, an instant, another saga or a
 -- person, and has given back its slots. parked: its commands that were due, and are due again once it
--- is let in. blocked: the limit and key that it found full, looked at again when a slot of it is given back.
+-- is let in. blocked: the limit and key that it found full, looked at again when a slot of it is given
+-- back. untold: it ran before it was counted, so nobody tells of its end.
 create table ticket (
     saga_id uuid        primary key,
     type    text        not null,
@@ -43,11 +49,13 @@ create table ticket (
     rank    timestamptz not null,
     parked  uuid[]      not null default '{}',
     blocked text,
+    untold  boolean     not null default false,
     constraint ticket_state_is_known check (state in ('queued', 'running', 'waiting')),
     constraint ticket_that_is_blocked_is_queued check (blocked is null or state = 'queued')
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000);
 -- What has begun goes on before anything else begins.
 create index ticket_queue on ticket (type, version, fresh, rank) where state = 'queued' and blocked is null;
+create index ticket_let_in on ticket (type) where state <> 'queued';
 create index ticket_blocked on ticket (type, blocked, rank) where blocked is not null;
 
 -- What a limit counts: one row for each saga that has a part of it. key: '' where the limit has none.

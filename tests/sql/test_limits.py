@@ -12,6 +12,7 @@ from outbox.definition.registry import describe_limits
 from outbox.errors import DefinitionError
 from tests.sql.engine import Engine, Worker
 from tests.sql.sagas import Order, make_order
+from tests.waiting import wait_until
 
 
 def limit(engine: Engine, amount: int, **more: object) -> None:
@@ -24,6 +25,18 @@ def limit(engine: Engine, amount: int, **more: object) -> None:
 
 def running(engine: Engine) -> int:
     return int(engine.value("select count(*) from outbox where worker is not null"))
+
+
+def settle(engine: Engine, worker: Worker) -> None:
+    """Lets the transactions end, those of other tests too, that may not know of the limits."""
+
+    def settled() -> bool:
+        engine.pass_time(1)
+        worker.heartbeat()
+        worker.claim()
+        return bool(engine.value("select swept_at is null from gate"))
+
+    wait_until(settled)
 
 
 @pytest.fixture
@@ -83,6 +96,7 @@ def test_limits_hold_together(engine: Engine, worker: Worker) -> None:
 
 def test_a_rate_lets_so_many_begin_in_a_period(engine: Engine, worker: Worker) -> None:
     limit(engine, 2, per="10 seconds")
+    settle(engine, worker)
     for _ in range(5):
         engine.start("single")
     held = worker.claim()
@@ -133,7 +147,17 @@ def test_what_runs_when_the_first_limit_comes_counts(engine: Engine, worker: Wor
     limit(engine, 3)
     assert worker.claim() == []
     assert worker.say(held[0], "done").verdict == "applied"
+    assert worker.claim() == [], "nobody tells of its end"
+    wait = worker.doze()
+    assert wait is not None
+    assert wait.total_seconds() <= 0.5, "but it is looked for"
+    engine.pass_time(0.5)
     assert len(worker.claim()) == 1
+    for each in held[1:]:
+        worker.say(each, "done")
+    engine.pass_time(0.5)
+    assert len(worker.claim()) == 2
+    settle(engine, worker)
 
 
 def test_without_a_limit_everything_goes_on(engine: Engine, worker: Worker) -> None:
@@ -313,6 +337,7 @@ def test_what_the_limits_count_is_audited(
     engine: Engine, worker: Worker, damage: str, invariant: str
 ) -> None:
     limit(engine, 1)
+    settle(engine, worker)
     engine.start("single")
     worker.claim()
     assert engine.audit() == []
