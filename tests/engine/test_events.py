@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from outbox import App, Command, Event, Retry, Saga, Subscriber
+from outbox import App, Command, Event, Happened, Retry, Saga, Subscriber
 from outbox.definition.event import check_event_name
 from outbox.errors import DefinitionError
 from outbox.store.connect import Connection
@@ -541,3 +541,49 @@ def test_names_that_are_none_are_refused(name: str) -> None:
     for payload in (object(), "\x00", "x" * 300_000):
         with pytest.raises(ValueError, match=r"a\.b"):
             cmd.emit("a.b", payload)
+
+
+def plain(event: Event) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"name": "1x"}, "no name of a subscriber"),
+        ({"patterns": "note.*"}, "list of patterns"),
+        ({"patterns": []}, "list of patterns"),
+        ({"patterns": ["a b"]}, "no pattern"),
+        ({"attempts": 0}, "positive"),
+        ({"handler": plain}, "no coroutine function"),
+    ],
+)
+def test_impossible_subscribers_are_refused(changes: dict[str, Any], why: str) -> None:
+    good: dict[str, Any] = {"name": "x", "patterns": ["*"], "handler": counting([])}
+    assert Subscriber(**good).name == "x"
+    with pytest.raises(DefinitionError, match=why):
+        Subscriber(**{**good, **changes})
+
+
+def test_an_app_has_one_subscriber_of_a_name() -> None:
+    twice = [Subscriber("x", ["*"], counting([])), Subscriber("x", ["a"], counting([]))]
+    with pytest.raises(DefinitionError, match="two subscribers of one name"):
+        App([make_telling(1)], subscribers=twice)
+
+
+async def test_a_reconcile_that_finds_the_effect_tells_of_it(bench: Bench) -> None:
+    saga = make_saga()
+
+    @saga.step(timeout=0.2, retry=QUICK, nothing_to_undo="it is asked after")
+    async def pay(cmd: Command[Note]) -> None:
+        cmd.emit("pay.tried")
+        raise ConnectionError("no answer")
+
+    @pay.reconcile(retry=QUICK)
+    async def ask(cmd: Command[Note]) -> Happened:
+        cmd.emit("pay.found")
+        return Happened(None)
+
+    async with bench.worker(saga):
+        saga_id = await bench.start(saga)
+        assert (await bench.settled(saga_id)).status == "COMPLETED"
+    assert await names(bench, saga_id) == ["pay.found"]
