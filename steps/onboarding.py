@@ -9,6 +9,9 @@
    No: *regret* is a mail, and *forget* has the copy deleted. An application that was turned down
    has come to its proper end: the saga is COMPLETED, not FAILED.
 
+A customer has one application under way at a time, also while it waits for its decision (the limit
+``counts_waiting``); another one queues until the first has come to its end.
+
 There is no pivot: an account can be closed as long as the saga lives, so that a cancel in the
 cool-off time undoes everything. A pivot could not stand in an alternative anyway: the saga would
 have one in some cases and none in others.
@@ -22,7 +25,7 @@ from typing import Annotated, Any, Literal
 import psycopg
 from pydantic import BaseModel, ConfigDict, Field
 
-from outbox import App, Command, Saga
+from outbox import App, Command, Limit, Saga
 from steps.mail import Mailer
 from steps.partners import Booking, Partners, reference_of
 from steps.shop import Shop
@@ -56,7 +59,12 @@ class Decision(BaseModel):
     reason: str = ""
 
 
-onboarding = Saga("onboarding", input=Application, version=1)
+onboarding = Saga(
+    "onboarding",
+    input=Application,
+    version=1,
+    limits=[Limit(1, per="customer", counts_waiting=True)],
+)
 
 
 @onboarding.step(state="CHECKED", retry=FORWARD, timeout=5)

@@ -128,6 +128,24 @@ async def test_a_name_that_is_taken_has_the_second_application_undone(town: Town
     assert await town.bench.violations() == []
 
 
+async def test_a_customers_second_application_queues_until_the_first_has_ended(town: Town) -> None:
+    async with town.worker(app):
+        first = await town.start(onboarding, apply(), "a-1")
+        await reached(town, "decision")
+        wanted = apply(account="carla-2", document="passport 8")
+        second = await town.start(onboarding, wanted, "a-2")
+        other = await town.start(onboarding, apply(customer="Olaf", account="olaf"), "a-3")
+        await decide(town, other, YES)
+        assert (await town.settled(other)).status == "COMPLETED"
+        assert town.booked() == {"identity": ["passport 7", "passport 7"]}, "Carla's second queues"
+        await decide(town, first, NO)
+        assert (await town.settled(first)).status == "COMPLETED"
+        await decide(town, second, YES)
+        assert (await town.settled(second)).status == "COMPLETED"
+    assert sorted(await accounts(town)) == [("carla-2", True), ("olaf", True)]
+    assert await town.bench.violations() == []
+
+
 async def test_an_account_that_is_thought_better_of_is_closed(town: Town) -> None:
     async with town.worker(app):
         saga = await town.start(onboarding, apply(cool_off=3600))

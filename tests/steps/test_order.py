@@ -1,6 +1,8 @@
 """Orders: the good day, each thing that can go wrong, and what is left of them at the partners."""
 
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,14 +14,21 @@ from steps import payment
 from steps.expected import REFUSED_DOMAIN
 from steps.order import Line, Order, app, order
 from steps.signatures import TEST_SECRET, sign
-from tests.engine.bench import until
-from tests.fixtures import move_clock
+from tests.engine.bench import Bench, until
+from tests.fixtures import Schema, move_clock
 from tests.steps.town import Town
 
 pytestmark = pytest.mark.anyio
 
 TEA, CUP = Line(sku="tea", count=2, price=450), Line(sku="cup", count=1, price=1200)
 WHOLE = {"warehouse": ["1 x cup", "2 x tea"], "carrier": ["Kirchgasse 1"]}
+
+
+@pytest.fixture
+def town(schema: Schema, tmp_path: Path) -> Iterator[Town]:
+    """What orders talk to, a receiver of webhooks too."""
+    with Town(Bench(schema), tmp_path, webhooks=True) as made:
+        yield made
 
 
 def make_order(**changes: Any) -> Order:
@@ -189,8 +198,7 @@ async def test_a_webhook_is_checked_and_its_repetition_counts_once(
         body = _delivered(saga)
 
         async def tell(headers: dict[str, str], content: bytes = body) -> tuple[int, str]:
-            url = f"{town.webhooks.url}/webhooks/carrier"
-            answer = await client.post(url, content=content, headers=headers)
+            answer = await client.post(town.callback_url, content=content, headers=headers)
             return answer.status_code, answer.json()["fate"]
 
         good = sign(TEST_SECRET, "msg_1", body)

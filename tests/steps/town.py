@@ -34,15 +34,18 @@ class Town:
     Args:
         bench: where the sagas run.
         directory: for the sandbox's memory and logs.
+        webhooks: whether anybody receives them.
     """
 
-    def __init__(self, bench: Bench, directory: Path) -> None:
+    def __init__(self, bench: Bench, directory: Path, *, webhooks: bool = False) -> None:
         self.bench = bench
         self.mailbox = Mailbox()
         self.schema = f"{bench.schema.name}_shop"
         self.ledger = f"{bench.schema.name}_ledger"
         self.shop = Shop(self.schema)
+        self.receiver: ServerProcess | None = None
         self._directory = directory
+        self._webhooks = webhooks
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -51,13 +54,14 @@ class Town:
                 SandboxProcess(self._directory / "sandbox.sqlite", "--callback-delay", "0.1")
             )
             stack.enter_context(self.mailbox)
-            engine = {
-                "OUTBOX_DSN": self.bench.schema.dsn,
-                "OUTBOX_SCHEMA": self.bench.schema.name,
-            }
-            self.webhooks = stack.enter_context(
-                ServerProcess("steps.webhooks", environment={**os.environ, **engine})
-            )
+            if self._webhooks:
+                engine = {
+                    "OUTBOX_DSN": self.bench.schema.dsn,
+                    "OUTBOX_SCHEMA": self.bench.schema.name,
+                }
+                self.receiver = stack.enter_context(
+                    ServerProcess("steps.webhooks", environment={**os.environ, **engine})
+                )
             stack.callback(self._drop)
             stack.enter_context(self._environment())
             self._stack = stack.pop_all()
@@ -144,6 +148,12 @@ class Town:
         return await self.bench.history(saga_id)
 
     @property
+    def callback_url(self) -> str:
+        """Where the carrier tells of deliveries."""
+        assert self.receiver is not None, "nobody receives webhooks"
+        return f"{self.receiver.url}/webhooks/carrier"
+
+    @property
     def variables(self) -> Mapping[str, str]:
         """The settings of the sagas."""
         return {
@@ -151,11 +161,11 @@ class Town:
             "PAYMENT_SMTP_PORT": str(self.mailbox.port),
             "PAYMENT_LEDGER_SCHEMA": self.ledger,
             "EXAMPLE_PARTNERS_URL": self.sandbox.url,
-            "EXAMPLE_CALLBACK_URL": f"{self.webhooks.url}/webhooks/carrier",
             "EXAMPLE_SMTP_HOST": HOST,
             "EXAMPLE_SMTP_PORT": str(self.mailbox.port),
             "EXAMPLE_DB_SCHEMA": self.schema,
             **SHORT,
+            **({} if self.receiver is None else {"EXAMPLE_CALLBACK_URL": self.callback_url}),
         }
 
     @contextlib.contextmanager

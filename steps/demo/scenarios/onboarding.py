@@ -107,7 +107,8 @@ def make_applications(count: int) -> dict[str, Application]:
     applications = {}
     for number in range(COUNT):
         plain: dict[str, object] = {
-            "customer": f"customer {number:04}",
+            # Some come twice, and queue for themselves.
+            "customer": f"customer {chance.randrange(COUNT):04}",
             "account": f"account-{number:04}",
             "document": f"passport {number:04}",
             "email": f"customer-{number:04}@example.com",
