@@ -7,12 +7,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.sql.engine import BOTH_WAYS, Engine, report
+from tests.sql.engine import Engine, report
 from tests.sql.outcomes import FAILURES
 from tests.sql.positions import POSITIONS, reach
 from tests.waiting import wait_until
-
-pytestmark = BOTH_WAYS
 
 
 @pytest.mark.parametrize("outcome", ["done", *FAILURES])

@@ -8,10 +8,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from tests.sql.engine import BOTH_WAYS, Engine
+from tests.sql.engine import Engine
 from tests.sql.positions import reach, suspend, undo_all
-
-pytestmark = BOTH_WAYS
 
 
 def acts(engine: Engine, saga: UUID) -> list[tuple[str, str, int]]:

@@ -4,10 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.sql.engine import BOTH_WAYS, LEASE, Engine, report
+from tests.sql.engine import LEASE, Engine, report
 from tests.sql.positions import At, reach
-
-pytestmark = BOTH_WAYS
 
 HOUR = timedelta(hours=1)
 
