@@ -10,6 +10,7 @@ language sql stable security definer set search_path from current as $$
             select json_agg(t order by t.seq) from transition t where t.saga_id = i.id),
         'acts', (select json_agg(a order by a.seq) from act a where a.saga_id = i.id),
         'signals', (select json_agg(s order by s.number) from signal s where s.saga_id = i.id),
+        'events', (select json_agg(e order by e.number) from event e where e.saga_id = i.id),
         'parent', (select c.parent from child c where c.saga_id = i.id))
     from (
         select n.* from instance n

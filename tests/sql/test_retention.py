@@ -85,6 +85,11 @@ def test_an_export_says_all_and_removes_only_what_it_said(engine: Engine) -> Non
     old = [finished(engine) for _ in range(3)]
     other = finished(engine, "order")
     alive = engine.start("single")
+    engine.execute(
+        "insert into event (saga_id, seq, type, version, step, name, payload, at) "
+        "values (%s, 1, 'single', 1, 'only', 'single.seen', '{}', clock())",
+        min(old),
+    )
     engine.pass_time(timedelta(days=1))
     before = engine.now()
     engine.pass_time(timedelta(days=1))
@@ -96,5 +101,6 @@ def test_an_export_says_all_and_removes_only_what_it_said(engine: Engine) -> Non
     assert told["instance"]["status"] == "FAILED"
     assert [t["kind"] for t in told["transitions"]] == ["act"]
     assert told["acts"][0]["act"] == "abort"
+    assert [e["name"] for e in told["events"]] == ["single.seen"]
     assert engine.value("select purge_exported(%s, %s)", [*old, alive, young], before) == 3
     assert left(engine) == {other, alive, young}
