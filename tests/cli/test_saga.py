@@ -228,6 +228,8 @@ def test_an_interrupt_ends_it_without_a_traceback(
     waiting = subprocess.Popen(
         [sys.executable, "-m", "outbox.cli.saga", "wait", saga_id],
         env=environment(schema), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # A shell starts what is to run behind it with interrupts ignored, which would be inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
     def is_waiting() -> bool:

@@ -244,7 +244,7 @@ def test_no_interleaving_leaves_the_model(schema: Schema, one_by_one: bool) -> N
         run_state_machine_as_test(
             partial(Interleavings, engine),  # type: ignore[arg-type]  # any factory will do
             settings=settings(
-                max_examples=100,
+                max_examples=75,
                 stateful_step_count=50,
                 deadline=None,
                 phases=set(Phase) - {Phase.explain},
