@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from outbox.definition.flow import Choice, Node, Parallel, SubSaga, Wait
+from outbox.definition.flow import Choice, Parallel, SubSaga, Wait
+from outbox.definition.node import Node
 from outbox.errors import DefinitionError
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@ chooses, and branches. Each is a step of its own, which the worker decides witho
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 import orjson
 from pydantic import BaseModel, TypeAdapter
 
+from outbox.definition.node import Node
 from outbox.definition.outcomes import (
     Branched,
     Chosen,
@@ -38,54 +40,7 @@ Arrived = Mapping[str, Any]
 """What a command was waiting for, as the SQL function ``arrived`` describes it."""
 
 
-class Node(Generic[I]):
-    """A step of a saga, whatever it does.
-
-    Attributes:
-        next: the name of the step that follows on the same line; None: the line ends.
-        heads: of a group, the first step of each branch or alternative.
-    """
-
-    does = "action"
-
-    def __init__(
-        self, name: str, owner: str, state: str | None, when: Callable[[Command[I]], Any] | None
-    ) -> None:
-        self.name = name
-        self.owner = owner
-        self.state = state or f"{name.upper()}_DONE"
-        self.when = when
-        self.next: str | None = None
-        self.heads: list[str | None] = []
-        self.pivot = False
-        self.nothing_to_undo: str | None = "it has no effect of its own"
-        self.undo: Runnable | None = None
-        self.ask: Runnable | None = None
-        self.best_effort = False
-        self.within: list[Node[I]] = []
-
-    @property
-    def predicates(self) -> list[Callable[[Command[I]], Any]]:
-        """The functions that decide about this step before it begins."""
-        return [] if self.when is None else [self.when]
-
-    def decide(self, command: Command[I], awaits: str | None, arrived: Arrived | None) -> Outcome:
-        """What becomes of a command of this step. Whatever a function of the user's raises is
-        raised.
-
-        Args:
-            awaits: what the command has been waiting for, if it has.
-            arrived: what has come of that; None: nothing in time.
-        """
-        if awaits is None and self.when is not None and not self.when(command):
-            return Skipped()
-        return self._decide(command, awaits, arrived)
-
-    def _decide(self, command: Command[I], awaits: str | None, arrived: Arrived | None) -> Outcome:
-        raise NotImplementedError
-
-
-class Built(Node[I]):
+class Built(Node[I], ABC):
     """A step without a handler."""
 
     transactional = False
@@ -103,6 +58,23 @@ class Built(Node[I]):
         super().__init__(name, owner, state, when)
         self.retry = Retry()
         self.timeout = 60.0
+
+    def decide(self, command: Command[I], awaits: str | None, arrived: Arrived | None) -> Outcome:
+        """What becomes of a command of this step. Whatever a function of the user's raises is
+        raised.
+
+        Args:
+            awaits: what the command has been waiting for, if it has.
+            arrived: what has come of that; None: nothing in time.
+        """
+        if awaits is None and self.when is not None and not self.when(command):
+            return Skipped()
+        return self._decide(command, awaits, arrived)
+
+    @abstractmethod
+    def _decide(
+        self, command: Command[I], awaits: str | None, arrived: Arrived | None
+    ) -> Outcome: ...
 
 
 class Sleep(Built[I]):

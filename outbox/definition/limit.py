@@ -80,8 +80,10 @@ def check_limits(owner: str, limits: Sequence[Limit | Rate]) -> None:
             raise DefinitionError(
                 f"{owner}: {limit} needs a name of letters, digits, _ . -: name=…, not {name!r}"
             )
-        if limit.amount < 0:
-            raise DefinitionError(f"{owner}: {limit} has an amount below 0")
+        if limit.amount < 1:
+            raise DefinitionError(
+                f"{owner}: {limit} would let no saga begin; to stop a type, pause it"
+            )
         if isinstance(limit, Rate) and limit.per <= timedelta():
             raise DefinitionError(f"{owner}: {limit} has a period that is not positive")
         if names.count(name) > 1:

@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from outbox.definition.check import check_saga
 from outbox.definition.command import Command
-from outbox.definition.flow import Choice, Node, OnTimeout, Parallel, Sleep, SubSaga, Wait
+from outbox.definition.flow import Choice, OnTimeout, Parallel, Sleep, SubSaga, Wait
 from outbox.definition.limit import Limit, Rate, check_limits
+from outbox.definition.node import Node
 from outbox.definition.outcomes import Rejected, RetryAfter
 from outbox.definition.retry import Retry
 from outbox.definition.step import Runnable, Step

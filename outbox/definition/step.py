@@ -15,7 +15,8 @@ import orjson
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
-from outbox.definition.flow import Arrived, Node, elements_of
+from outbox.definition.flow import Arrived, elements_of
+from outbox.definition.node import Node
 from outbox.definition.outcomes import (
     Happened,
     NotDone,
@@ -196,7 +197,7 @@ class Step(Runnable, Node[I], Generic[I, R]):
     def predicates(self) -> list[Callable[[Any], Any]]:
         return super().predicates + ([] if self.each is None else [self.each])
 
-    def decide(self, command: Any, awaits: str | None, arrived: Arrived | None) -> Outcome | None:  # type: ignore[override]
+    def decide(self, command: Any, awaits: str | None, arrived: Arrived | None) -> Outcome | None:
         """What becomes of a command before its handler is called; None: it is to be called."""
         if self.when is not None and not self.when(command):
             return Skipped()

@@ -11,7 +11,8 @@ from typing import Any, cast
 from uuid import UUID
 
 from outbox.definition.command import Command, Kind, Memory, parsed
-from outbox.definition.flow import Node, SubSaga
+from outbox.definition.flow import SubSaga
+from outbox.definition.node import Node
 from outbox.definition.saga import Saga
 from outbox.store.functions import Answer, Claimed
 

@@ -383,7 +383,7 @@ def test_an_older_version_does_not_change_the_limits_of_a_newer(engine: Engine) 
 @pytest.mark.parametrize(
     ("limits", "problem"),
     [
-        ([Limit(-1)], "an amount below 0"),
+        ([Limit(-1)], "would let no saga begin"),
         ([Rate(1, timedelta())], "a period that is not positive"),
         ([Limit(1), Limit(2)], 'two limits are named "all"'),
         ([Limit(1, per="a b")], "needs a name"),
