@@ -133,8 +133,7 @@ class Client:
             saga: the saga, or the name of its type; then its newest registered version is started.
             input: an instance of its model, or what that model is made from.
             key: names this business transaction among all of its type; default the saga's id, so
-            that
-                every call starts another.
+                that every call starts another.
             due_at: not to be run before.
             priority: 0 is the lowest; each point counts as a minute (``setting.priority_step``) of
                 having waited already.

@@ -71,6 +71,13 @@ class Settings(BaseSettings):
     retention_schedule: str = Field(
         "17 * * * *", description="Cron expression (UTC): when old finished sagas are removed."
     )
+    metrics_port: int | None = Field(
+        None,
+        description="Serve Prometheus's /metrics there; 0: any that is free. Without it, nowhere.",
+        ge=0,
+        le=65535,
+    )
+    metrics_host: str = Field("127.0.0.1", description="The address that /metrics listens on.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe log events that are written."
     )
@@ -83,9 +90,8 @@ def load_settings(**overrides: object) -> Settings:
     """The settings of this process: arguments, then environment, then ``.env``, then defaults.
 
     Raises:
-        ConfigurationError: a value is impossible; the message names the variable, not the value of
-        a
-            secret.
+        ConfigurationError: a value is impossible; the message names the variable, not the value
+            of a secret.
     """
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # values are validated by pydantic

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import structlog
 
+from outbox.tally import Tally
+
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: dict[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 Hook = Callable[[str, Level, dict[str, Any]], None]
@@ -20,10 +22,12 @@ class Telemetry:
     Args:
         hooks: what is told.
         level: the least severe events that it is told of.
+        tally: counts all of them, and what is too frequent to be told one by one.
     """
 
-    def __init__(self, *hooks: Hook, level: Level = "debug") -> None:
+    def __init__(self, *hooks: Hook, level: Level = "debug", tally: Tally | None = None) -> None:
         self.hooks = list(hooks)
+        self.tally = tally
         self._least = LEVELS[level]
         self._reported: set[tuple[Hook, str]] = set()
 
@@ -37,6 +41,8 @@ class Telemetry:
         A hook that raises does not stop the engine: it is reported on standard error, once for each
         kind of event, and goes on being called.
         """
+        if self.tally is not None:
+            self.tally.events[event] += 1
         if LEVELS[level] < self._least:
             return
         for hook in self.hooks:

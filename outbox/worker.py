@@ -129,6 +129,9 @@ class Worker:
                 size=settings.in_hand,
                 type_concurrency=settings.type_concurrency,
             )
+            if (tally := self._telemetry.tally) is not None:
+                tally.readings["in_hand"] = lambda: len(hand)
+                tally.readings["running"] = lambda: hand.running
             lease = self.lease = Lease(
                 # Back well before those who reap may take it for dead.
                 link("lease", longest_wait=min(5.0, settings.lease * 0.2)),

@@ -11,13 +11,13 @@ ROOT = Path(__file__).parents[1]
 
 # From the top: a module may import from its own layer and from those before it.
 LAYERS = [
-    ["outbox.errors"],
+    ["outbox.errors", "outbox.tally"],
     ["outbox.settings", "outbox.telemetry"],
     ["outbox.definition"],
     ["outbox.store"],
     ["outbox.engine"],
     ["outbox.relay"],
-    ["outbox.worker", "outbox.client", "outbox.operator", "outbox.rules"],
+    ["outbox.worker", "outbox.client", "outbox.operator", "outbox.rules", "outbox.metrics"],
     ["outbox.cli"],
 ]
 FACES = len(LAYERS) - 1

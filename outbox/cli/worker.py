@@ -7,14 +7,17 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 import uvloop
 
+from outbox import metrics
 from outbox.cli.shell import end_in_order_at_sigterm, friendly, load_apps, opened, settings_of
 from outbox.settings import Settings
 from outbox.store.connect import complete_dsn, describe_dsn
+from outbox.tally import Tally
 from outbox.telemetry import Telemetry, configure_logging, log_hook
 from outbox.worker import Worker
 
@@ -53,7 +56,8 @@ def work(
         found = load_apps(apps or [], settings)
         if settings.listen_dsn is not None:
             complete_dsn(settings.listen_dsn.get_secret_value(), setting="OUTBOX_LISTEN_DSN")
-        telemetry = Telemetry(log_hook(), level=settings.log_level)
+        tally = None if settings.metrics_port is None else Tally()
+        telemetry = Telemetry(log_hook(), level=settings.log_level, tally=tally)
         telemetry.emit(
             "worker_starting",
             pid=os.getpid(),
@@ -62,6 +66,7 @@ def work(
             runs=[f"{t} version {v}" for app in found for t, v in app.sagas],
         )
         worker = Worker(found, settings, dsn, telemetry)
+        stop_metrics = _serve_metrics(settings, dsn, telemetry)
         _collect_less()
         loop = uvloop.new_event_loop()
         code = 0
@@ -69,11 +74,30 @@ def work(
             loop.run_until_complete(_run(worker))
         except SystemExit as at_once:
             code = int(at_once.code or 0)
+        finally:
+            stop_metrics()
     if code or worker.left_behind:
         # The interpreter would wait for handlers that outlived their time, perhaps for ever.
         sys.stderr.flush()
         os._exit(code or 1)
     loop.close()
+
+
+def _serve_metrics(settings: Settings, dsn: str, telemetry: Telemetry) -> Callable[[], None]:
+    """Serves /metrics where the settings want it; how to end that."""
+    if settings.metrics_port is None or telemetry.tally is None:
+        return lambda: None
+    metrics.require_metrics()
+    reader = metrics.GaugeReader(dsn, settings.schema_name)
+    collectors = [metrics.WorkerMetrics(telemetry.tally), metrics.DatabaseMetrics(reader)]
+    port, end = metrics.serve(settings.metrics_host, settings.metrics_port, collectors)
+    telemetry.emit("metrics_served", url=f"http://{settings.metrics_host}:{port}/metrics")
+
+    def stop() -> None:
+        end()
+        reader.close()
+
+    return stop
 
 
 def _collect_less() -> None:

@@ -16,6 +16,7 @@ from outbox.engine.lease import Lease
 from outbox.engine.link import Link
 from outbox.store.connect import Connection
 from outbox.store.functions import Answer, Functions, Report
+from outbox.tally import Tally
 from outbox.telemetry import Level, Telemetry
 
 _LARGEST_BATCH = 1000
@@ -67,6 +68,8 @@ class Advancer:
         if attempt.events is not None:
             self.emitted.set()
         done = isinstance(attempt.outcome, Done)
+        if (tally := self._telemetry.tally) is not None:
+            self._count(tally, attempt, answer, done)
         # A refusal is an answer, which the saga was made for; what else fails is trouble.
         quiet = isinstance(attempt.outcome, Done | Refused | Decision)
         level: Level = "info" if quiet else "warning"
@@ -82,6 +85,23 @@ class Advancer:
                 **({} if attempt.error is None else {"error": attempt.error}),
             )
         return answer
+
+    def _count(self, tally: Tally, attempt: Attempt, answer: Answer, done: bool) -> None:
+        held = attempt.held
+        tally.transition(
+            held.shared.saga.type,
+            held.step.name,
+            held.kind,
+            "done" if done else attempt.to_report().outcome,
+            None if isinstance(attempt.outcome, Decision) else attempt.took,
+        )
+        if answer.status in ("COMPLETED", "FAILED"):
+            tally.ended[held.shared.saga.type, answer.status] += 1
+
+    def count(self, outcomes: int) -> None:
+        """Counts a commit of so many outcomes."""
+        if outcomes and (tally := self._telemetry.tally) is not None:
+            tally.commits.add(outcomes)
 
     def tell_refused(self, held: HeldCommand) -> None:
         """Reports that a command is no longer this worker's: it was slow, and taken for dead."""
@@ -127,6 +147,7 @@ class Advancer:
         async def work(connection: Connection) -> list[Answer]:
             return await self._functions.advance(connection, self._lease.worker, reports)
 
+        self.count(len(reports))
         return await self._link.run(work)
 
     def _unstorable(self, attempt: Attempt, error: psycopg.Error) -> Report:

@@ -120,6 +120,8 @@ class Claimer:
             except WorkerLostError:
                 await self._lease.beat()
                 return []
+            if claimed and self._telemetry.tally is not None:
+                self._telemetry.tally.claims.add(len(claimed))
             begin_before = began + self._lease.hold
             for row in claimed:
                 self._floors[row.type, row.version] = row.due_at  # they come in its order

@@ -208,6 +208,11 @@ class Hand:
     def __len__(self) -> int:
         return len(self._held)
 
+    @property
+    def running(self) -> int:
+        """How many attempts run, outside of transactions."""
+        return self._running
+
     def commands(self) -> set[UUID]:
         """The ids of the commands in hand."""
         return {shared.command for shared in self._held}

@@ -107,6 +107,7 @@ class SharedTransaction:
             attempts = await self._call_each(connection, group, to_call)
             reports = [attempt.to_report() for attempt in attempts.values() if attempt is not None]
             answers = iter(await self._functions.advance(connection, worker, reports))
+        self._advancer.count(len(reports))
         ends: list[End] = []
         for place, attempt in attempts.items():
             answer = None if attempt is None else self._advancer.tell(attempt, next(answers))

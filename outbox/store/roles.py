@@ -33,6 +33,8 @@ _VIEWS = (
 )  # fmt: skip
 _PGQUEUER = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
 
+_WATCHER = ("gauges",)
+
 NAMES = ("producer", "worker", "viewer", "operator")
 
 
@@ -79,6 +81,7 @@ def grant_sql(schema: str) -> sql.Composed:
         (_PRODUCER, ("producer", "operator")),
         (_WORKER, ("worker",)),
         (_OPERATOR, ("operator",)),
+        (_WATCHER, ("viewer", "operator", "worker")),
     ):
         for function in functions:
             grant("grant execute on routine {} to {role}", function, to=roles)

@@ -37,6 +37,7 @@ CALLS = {
     "input_schema": ("producer", "operator"),
     "signal": ("producer", "operator"),
     "cancel": ("operator",),
+    "gauges": ("worker", "viewer", "operator"),
     "register": ("worker",),
     "register_worker": ("worker",),
     "heartbeat": ("worker",),
