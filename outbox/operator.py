@@ -676,7 +676,7 @@ class Operator:
         patterns: Sequence[str],
         url: str,
         secret: str | None = None,
-    ) -> str: ...
+    ) -> str | None: ...
     @overload
     def subscribe(
         self,
@@ -685,7 +685,7 @@ class Operator:
         patterns: Sequence[str],
         url: str,
         secret: str | None = None,
-    ) -> Awaitable[str]: ...
+    ) -> Awaitable[str | None]: ...
     def subscribe(
         self,
         connection: Either,
@@ -693,14 +693,15 @@ class Operator:
         patterns: Sequence[str],
         url: str,
         secret: str | None = None,
-    ) -> str | Awaitable[str]:
+    ) -> str | Awaitable[str | None] | None:
         """Sends events to a URL from now on, or changes how, and enables it again; returns the
-        secret to verify them with, ``whsec_…``, made by the database unless one is given.
+        secret to verify them with, ``whsec_…``, made by the database unless one is given; None of a
+        ``mailto:`` URL, whose mails are not signed.
 
         Raises:
             InputError: the name, a pattern, the URL or the secret is none.
         """
-        return perform(connection, self._subscribe, (name, list(patterns), url, secret), _text)
+        return perform(connection, self._subscribe, (name, list(patterns), url, secret), _secret)
 
     @overload
     def unsubscribe(self, connection: Connection[Any], name: str) -> int: ...
@@ -733,6 +734,11 @@ class Operator:
             NotApplicableError: it still is, or the subscription is disabled.
         """
         return perform(connection, self._redeliver, (subscription, event, note), lambda _: None)
+
+
+def _secret(rows: Rows) -> str | None:
+    found: str | None = rows[0][0]
+    return found
 
 
 def _text(rows: Rows) -> str:

@@ -78,6 +78,12 @@ class Settings(BaseSettings):
         le=65535,
     )
     metrics_host: str = Field("127.0.0.1", description="The address that /metrics listens on.")
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Where to send mails of events: smtp://user:password@host:587 (STARTTLS where "
+        "the server offers it), or smtps://…:465. Without it this worker sends none.",
+    )
+    smtp_from: str = Field("outbox@localhost", description="The sender of such mails.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe log events that are written."
     )

@@ -30,6 +30,7 @@ from outbox.engine.wake import Wake
 from outbox.errors import DefinitionError, OutboxError, translated
 from outbox.relay.cron import check_cron
 from outbox.relay.events import Relay
+from outbox.relay.mail import Mailer
 from outbox.relay.schedule import Schedules
 from outbox.settings import Settings
 from outbox.store.connect import Connection, connect
@@ -56,7 +57,7 @@ class Worker:
 
     Raises:
         DefinitionError: two apps have the same version of a saga type.
-        ConfigurationError: a schedule is not a cron expression.
+        ConfigurationError: a schedule is not a cron expression, or the SMTP server's URL is none.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Worker:
             raise DefinitionError("two apps have a subscriber of the same name")
         check_cron("OUTBOX_ALERT_SCHEDULE", settings.alert_schedule)
         check_cron("OUTBOX_RETENTION_SCHEDULE", settings.retention_schedule)
+        self._mailer = mailer_of(settings)
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
 
@@ -191,6 +193,7 @@ class Worker:
                 self._telemetry,
                 wake=advancer.emitted,
                 heartbeat=settings.lease,
+                mailer=self._mailer,
             )
             schedules = Schedules(
                 self._dsn,
@@ -249,6 +252,17 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
     return str(error) or type(error).__name__
+
+
+def mailer_of(settings: Settings) -> Mailer | None:
+    """What sends mails, where the settings name a server.
+
+    Raises:
+        ConfigurationError: they do not name it by a URL that is one.
+    """
+    if settings.smtp_url is None:
+        return None
+    return Mailer(settings.smtp_url.get_secret_value(), settings.smtp_from)
 
 
 async def register(

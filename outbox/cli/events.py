@@ -97,7 +97,7 @@ def subscriptions_command(as_json: AsJson = False) -> None:
 
 def subscribe_command(
     name: Subscription,
-    url: Annotated[str, typer.Argument(help="Where to post the events to.")],
+    url: Annotated[str, typer.Argument(help="Where to send the events: https://… or mailto:….")],
     patterns: Annotated[list[str], typer.Argument(help="Of their names: payment.*")],
     secret: Annotated[
         str | None,
@@ -109,13 +109,13 @@ def subscribe_command(
         ),
     ] = None,
 ) -> None:
-    """Sends events to a URL from now on; prints the secret that they are signed with."""
+    """Sends events to a URL, or as mails; prints the secret that they are signed with."""
     settings = settings_of()
 
     async def work(connection: Connection) -> int:
-        print(
-            await Operator(settings.schema_name).subscribe(connection, name, patterns, url, secret)
-        )
+        operator = Operator(settings.schema_name)
+        made = await operator.subscribe(connection, name, patterns, url, secret)
+        print(made or f"{name}: mails, from workers that have OUTBOX_SMTP_URL")
         return shell.OK
 
     shell.with_connection(settings, work)

@@ -24,6 +24,7 @@ from pgqueuer.ports.driver import NotifyCallback
 
 from outbox.definition.event import Event, Subscriber
 from outbox.definition.outcomes import describe, storable
+from outbox.relay.mail import MAILTO, Mailer
 from outbox.relay.webhook import CAN_SEND, NotDeliveredError, Sender
 from outbox.store.connect import Connection
 from outbox.store.event_functions import EventFunctions, Taken
@@ -31,6 +32,7 @@ from outbox.store.pgqueuer_schema import pgqueuer_queries, pgqueuer_settings
 from outbox.telemetry import Telemetry
 
 WEBHOOK = "webhook"
+MAIL = "mail"
 _LEEWAY = timedelta(seconds=5)
 _AFTER_TROUBLE = timedelta(seconds=2)
 _AT_ONCE = 50
@@ -38,10 +40,10 @@ _BATCH = 10
 _LONGEST_RETRY_AFTER = timedelta(days=1)
 
 
-def entrypoint(subscription: str, is_webhook: bool) -> str:
-    """The name of the jobs that deliver to a subscription: any worker can send webhooks, but only
-    those whose app has a subscriber can call it."""
-    return WEBHOOK if is_webhook else f"subscriber/{subscription}"
+def entrypoint(subscription: str, channel: str) -> str:
+    """The name of the jobs that deliver to a subscription: any worker can send webhooks, those that
+    know of an SMTP server can send mails, and only those whose app has a subscriber can call it."""
+    return channel if channel in (WEBHOOK, MAIL) else f"subscriber/{subscription}"
 
 
 class TwoConnections(PsycopgDriver):
@@ -101,6 +103,7 @@ class Deliverer:
     Args:
         heartbeat: seconds after which another worker goes on with the jobs of a dead one.
         wake: set when the database says that there may be something to route.
+        mailer: sends mails; None: this worker sends none.
     """
 
     def __init__(
@@ -111,7 +114,9 @@ class Deliverer:
         *,
         heartbeat: float,
         wake: asyncio.Event,
+        mailer: Mailer | None = None,
     ) -> None:
+        self._mailer = mailer
         self._functions = functions
         self._subscribers = subscribers
         self._telemetry = telemetry
@@ -144,7 +149,9 @@ class Deliverer:
             await self._look_after(job, work, sender)
 
         for name in self._subscribers:
-            manager.entrypoint(entrypoint(name, False))(look_after)
+            manager.entrypoint(entrypoint(name, "function"))(look_after)
+        if self._mailer is not None:
+            manager.entrypoint(MAIL)(look_after)
         if sender is not None:
             manager.entrypoint(WEBHOOK)(look_after)
         self._stopping = False
@@ -264,7 +271,10 @@ class Deliverer:
         seconds = taken.timeout.total_seconds()
         try:
             async with asyncio.timeout(seconds):
-                if taken.url is not None:
+                if taken.url is not None and taken.url.startswith(MAILTO):
+                    assert self._mailer is not None, "only who can send mails takes such jobs"
+                    await self._mailer.send(event, taken.url, taken.timeout)
+                elif taken.url is not None:
                     assert sender is not None, "only who can send takes such jobs"
                     await sender.send(event, taken.url, taken.secrets or [], taken.timeout)
                 else:

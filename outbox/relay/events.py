@@ -14,6 +14,7 @@ from pgqueuer.domain.errors import PgqException
 
 from outbox.definition.event import Subscriber
 from outbox.relay.deliver import Deliverer, entrypoint
+from outbox.relay.mail import Mailer
 from outbox.store.connect import Connection, connect
 from outbox.store.event_functions import EventFunctions
 from outbox.store.pgqueuer_schema import pgqueuer_queries
@@ -34,6 +35,7 @@ class Relay:
         subscribers: the functions of this worker's apps, by name.
         wake: set when events were stored; the relay clears it.
         heartbeat: seconds after which another worker goes on with the deliveries of a dead one.
+        mailer: sends mails; None: this worker sends none.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Relay:
         *,
         wake: asyncio.Event,
         heartbeat: float,
+        mailer: Mailer | None = None,
     ) -> None:
         self._dsn = dsn
         self._listen_dsn = listen_dsn
@@ -59,7 +62,7 @@ class Relay:
         if subscribers:
             self._wanted.set()
         self._deliverer = Deliverer(
-            self._functions, subscribers, telemetry, heartbeat=heartbeat, wake=wake
+            self._functions, subscribers, telemetry, heartbeat=heartbeat, wake=wake, mailer=mailer
         )
 
     def look(self) -> None:
@@ -117,7 +120,7 @@ class Relay:
                 lanes, more = await self._functions.route(connection, _BATCH, overdue)
                 if lanes:
                     await queries.enqueue(
-                        [entrypoint(lane.subscription, lane.is_webhook) for lane in lanes],
+                        [entrypoint(lane.subscription, lane.channel) for lane in lanes],
                         [
                             orjson.dumps({"subscription": lane.subscription, "saga": lane.saga_id})
                             for lane in lanes

@@ -74,7 +74,8 @@ class Schedules:
             wait = min(wait * 2, 10.0)
 
     async def raise_alerts(self, connection: Connection) -> None:
-        """An event for each saga that is newly stuck or suspended."""
+        """An event for each saga that is newly stuck or suspended, and for each type that newly
+        lags or completes too seldom."""
         for alert in await self._functions.raise_alerts(connection):
             self._telemetry.emit(
                 "alert",
@@ -85,6 +86,14 @@ class Schedules:
                 step=alert.step,
                 attempt=alert.attempt,
                 message=alert.message,
+            )
+        for of_type in await self._functions.raise_type_alerts(connection):
+            self._telemetry.emit(
+                "alert",
+                "error",
+                alert=of_type.kind,
+                type=of_type.type,
+                message=of_type.message,
             )
         self._after_alerts()
 

@@ -13,11 +13,12 @@ from outbox.store.functions import call
 
 class Lane(NamedTuple):
     """The events of a saga on their way to a subscription, for which a job is to be made.
-    ``is_stray``: it has had one, which may be lost."""
+    ``channel``: ``function``, ``webhook`` or ``mail``. ``is_stray``: it has had one, which may be
+    lost."""
 
     subscription: str
     saga_id: UUID
-    is_webhook: bool
+    channel: str
     is_stray: bool
 
 

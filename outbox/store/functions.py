@@ -84,6 +84,14 @@ class Alert(NamedTuple):
     message: str
 
 
+class TypeAlert(NamedTuple):
+    """A new alert of a whole type, as ``raise_type_alerts`` returns it."""
+
+    kind: str
+    type: str
+    message: str
+
+
 class DueSchedule(NamedTuple):
     """A schedule of which a tick is due, as ``due_schedules`` returns it."""
 
@@ -151,6 +159,7 @@ class Functions:
         self._held = call(schema, "select * from {}.held(%s)")
         self._reap = call(schema, "select * from {}.reap()")
         self._raise_alerts = call(schema, "select * from {}.raise_alerts()")
+        self._raise_type_alerts = call(schema, "select * from {}.raise_type_alerts()")
         self._purge = call(schema, "select * from {}.purge(%s, %s)")
         self._register = call(
             schema, "select {}.register(%s, %s, %s::jsonb, %s::jsonb, %s::interval)"
@@ -338,6 +347,11 @@ class Functions:
         """Raises an alert for each stuck or suspended saga that has none yet."""
         cursor = await connection.execute(self._raise_alerts)
         return [Alert._make(row) for row in await cursor.fetchall()]
+
+    async def raise_type_alerts(self, connection: Connection) -> list[TypeAlert]:
+        """Raises an alert for each type that lags, or completes too seldom, and has none yet."""
+        cursor = await connection.execute(self._raise_type_alerts)
+        return [TypeAlert._make(row) for row in await cursor.fetchall()]
 
     async def purge(
         self, connection: Connection, limit: int, after: UUID | None

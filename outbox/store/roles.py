@@ -16,7 +16,7 @@ _PRODUCER = (
 )  # fmt: skip
 _WORKER = (
     "register", "register_worker", "heartbeat", "deregister_worker", "doze", "claim", "advance",
-    "recall", "lock_held", "release", "held", "reap", "raise_alerts", "purge",
+    "recall", "lock_held", "release", "held", "reap", "raise_alerts", "raise_type_alerts", "purge",
     "declare_limits", "due_schedules", "start_ticks", "recalled", "remember", "register_subscriber",
     "has_webhooks", "route_events", "take_delivery", "delivered", "not_delivered",
 )  # fmt: skip

@@ -43,7 +43,9 @@ begin
         from delivery d where d.status in ('waiting', 'dead') group by d.subscription, d.status
         union all
         select 'open_alerts', jsonb_build_object('kind', a.kind), count(*)::float8
-        from alert a where a.resolved_at is null group by a.kind
+        from (select a.kind from alert a where a.resolved_at is null
+              union all select a.kind from type_alert a where a.resolved_at is null) as a
+        group by a.kind
         union all
         select 'limit_taken', jsonb_build_object('type', l.type, 'name', l.name), l.taken::float8 from limits l
         union all

@@ -43,7 +43,8 @@ begin
     end if;
     update lane l
     set busy_until = null, due_at = v_now + case when p_counted then greatest(
-        least(p_after, v_subscription.backoff_cap),
+        -- least() passes over a null: without the case, who asks for nothing would wait for the cap.
+        case when p_after is not null then least(p_after, v_subscription.backoff_cap) end,
         retry_delay(v_subscription.backoff, v_subscription.backoff_cap, v_attempts - 1)) else '0' end
     where l.subscription = p_subscription and l.saga_id = p_saga;
     return 'retry';

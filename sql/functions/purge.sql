@@ -27,6 +27,7 @@ begin
         limit p_limit for update skip locked));
     next_after := case when cardinality(v_seen) = p_limit then v_seen[p_limit] end;
     if next_after is null then
+        perform forget_type_alerts(v_now - v_keep);
         -- What pgqueuer notes of its jobs, several rows each; nothing of ours reads it.
         delete from pgqueuer_log l where l.created < now() - interval '1 day';
     end if;

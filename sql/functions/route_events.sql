@@ -3,7 +3,7 @@
 -- operator has opened, and those whose job may be lost (is_stray): their event is overdue by p_overdue,
 -- and nobody tries it.
 create or replace function route_events(p_limit integer default 500, p_overdue interval default null)
-returns table (subscription text, saga_id uuid, is_webhook boolean, is_stray boolean, more boolean)
+returns table (subscription text, saga_id uuid, channel text, is_stray boolean, more boolean)
 language plpgsql security definer set search_path from current as $$
 #variable_conflict use_column
 declare
@@ -34,11 +34,13 @@ begin
                 coalesce(l.called > 1 and l.due_at < v_now - p_overdue
                     and (l.busy_until is null or l.busy_until < v_now - p_overdue), false) as stray
         )
-        select n.subscription, n.saga_id, s.url is not null, n.stray, false
+        select n.subscription, n.saga_id,
+            case when s.url is null then 'function' when s.url like 'mailto:%' then 'mail' else 'webhook' end,
+            n.stray, false
         from lanes n join subscription s on s.name = n.subscription
         where n.called = 1 or n.stray
         order by n.saga_id;
     if cardinality(v_numbers) = p_limit then
-        return query select null::text, null::uuid, null::boolean, null::boolean, true;
+        return query select null::text, null::uuid, null::text, null::boolean, true;
     end if;
 end $$;

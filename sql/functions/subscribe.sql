@@ -1,7 +1,8 @@
 -- Sends events whose names match one of the patterns to a URL from now on, signed after the Standard
 -- Webhooks specification; answers the secret to verify them with (whsec_…), made here unless one is
 -- given. For a name that exists: changes it, and enables it again; another secret than before is used
--- beside the one before it, until it changes once more.
+-- beside the one before it, until it changes once more. A URL mailto:somebody@host sends mails instead,
+-- which are not signed: null.
 create or replace function subscribe(
     p_name text, p_patterns text[], p_url text, p_secret text default null,
     p_timeout interval default '10 seconds', p_attempts integer default 12,
@@ -17,9 +18,13 @@ begin
         raise exception '"%" is no name of a subscription', p_name using errcode = 'SG002',
             hint = 'A letter, then letters, digits, dots, dashes and underscores; 100 at most.';
     end if;
-    if coalesce(p_url, '') !~ '^https?://[^/@\s]+(/\S*)?$' then
+    if coalesce(p_url, '') !~ '^(https?://[^/@\s]+(/\S*)?|mailto:[^@\s?,<>"]+@[^@\s?,<>"]+)$' then
         raise exception 'the URL of subscription "%" is none that can be posted to', p_name using errcode = 'SG002',
-            hint = 'https://host/path, without a user name or a password in it.';
+            hint = 'https://host/path, without a user name or a password in it; or mailto:somebody@host.';
+    end if;
+    if p_secret is not null and p_url like 'mailto:%' then
+        raise exception 'mails are not signed, so subscription "%" has no secret', p_name using errcode = 'SG002',
+            hint = 'Leave the secret out.';
     end if;
     if p_secret is not null and p_secret !~ '^whsec_[A-Za-z0-9+/]{32,88}={0,2}$' then
         raise exception 'the secret of subscription "%" is not of the form whsec_<base64 of 24 to 64 bytes>', p_name
@@ -32,7 +37,9 @@ begin
             hint = 'Choose another name; nothing was changed.';
     end if;
     v_secrets := coalesce(v_old.secrets, '{}');
-    if p_secret is null and cardinality(v_secrets) = 0 then
+    if p_url like 'mailto:%' then
+        v_secrets := '{}';
+    elsif p_secret is null and cardinality(v_secrets) = 0 then
         v_secrets := array['whsec_' || encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), 'base64')];
     elsif p_secret is not null and p_secret is distinct from v_secrets[1] then
         v_secrets := (p_secret || v_secrets)[1:2];

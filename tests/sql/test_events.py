@@ -245,6 +245,15 @@ def failed(engine: Engine, saga: UUID, taken: Any) -> str:
     )
 
 
+def test_who_asks_for_no_pause_is_tried_again_soon(
+    engine: Engine, emitted: Callable[..., UUID]
+) -> None:
+    saga = emitted("a")
+    route(engine)
+    assert failed(engine, saga, take(engine, saga)) == "retry"
+    assert engine.value("select due_at <= clock() + interval '1 second' from lane")
+
+
 def test_one_event_of_a_saga_is_in_flight_at_a_time(
     engine: Engine, emitted: Callable[..., UUID]
 ) -> None:

@@ -17,7 +17,7 @@ from tests.sql.engine import Engine
 
 ROLES = ("producer", "worker", "viewer", "operator")
 TABLES = (
-    *("instance", "outbox", "transition", "worker", "act", "alert", "definition"),
+    *("instance", "outbox", "transition", "worker", "act", "alert", "definition", "type_alert"),
     *("definition_step", "setting", "applied_file", "pause", "rerun"),
     *("saga_limit", "gate", "ticket", "slot", "knock", "rate_use", "schedule", "once_per"),
     *("debounce", "retention"),
@@ -51,6 +51,7 @@ CALLS = {
     "held": ("worker",),
     "reap": ("worker",),
     "raise_alerts": ("worker",),
+    "raise_type_alerts": ("worker",),
     "purge": ("worker",),
     "recalled": ("worker",),
     "remember": ("worker",),
