@@ -101,6 +101,7 @@ CALLS = {
             *("find_sagas", "saga_page", "completion_rate_since", "latency_since"),
             *("latency_over", "errors_since", "throughput_since", "ended_since"),
             *("health_of_commands", "health_of_events", "health_of_tables", "vacuum_holders"),
+            "lines_of",
         ),
         ("viewer", "operator", "worker"),
     ),
