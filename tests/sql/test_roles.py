@@ -29,7 +29,7 @@ VIEWS = (
     *("limits", "queued", "schedules"),
     *("events", "subscriptions", "dead_letters"),
     *("live", "counts", "running", "workers", "signals", "acts", "deliveries", "relatives"),
-    *("definitions", "completion_rate", "latency", "errors", "health"),
+    *("definitions", "completion_rate", "latency", "errors", "health", "queues"),
 )
 NOBODY = uuid.UUID(int=0)
 
