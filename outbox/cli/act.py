@@ -255,10 +255,12 @@ def _act(given: str, one: One, dry_run: bool = False, *, explains: bool = False)
         found = await shell.find_saga_id(connection, settings, given)
         seen = await Client(settings.schema_name).status(connection, found)
         async with tried(connection, dry_run):
+            explained = []
             if dry_run and explains and not seen.ended_at:
-                for row in await operator.explain_abort(connection, found):
-                    print(f"{row.what}: {row.step}{'' if row.why is None else f' ({row.why})'}")
+                explained = await operator.explain_abort(connection, found)
             status = await one(operator, connection, found, seen)
+        for row in explained:
+            print(f"{row.what}: {row.step}{'' if row.why is None else f' ({row.why})'}")
         print(f"{found}: {seen.status} -> {status}{NOTHING_CHANGED if dry_run else ''}")
         return shell.OK
 

@@ -40,7 +40,9 @@ def list_command(
     key: Annotated[str | None, typer.Option(help="Whose key begins so.")] = None,
     older_than: Annotated[
         timedelta | None,
-        typer.Option(help="Started longer ago: 90s, 2h, 1d.", parser=parse_duration, metavar="TIME"),
+        typer.Option(
+            help="Started longer ago: 90s, 2h, 1d.", parser=parse_duration, metavar="TIME"
+        ),
     ] = None,
     younger_than: Annotated[
         timedelta | None,
@@ -80,7 +82,9 @@ def list_command(
         elif page.next is None:
             print("no sagas" + (f" with status {' or '.join(wanted.statuses)}" if status else ""))
         if page.next is not None and page.searched_to is not None:
-            how = "more" if len(page.rows) == limit else "few fit, those before are not looked at yet"
+            how = (
+                "more" if len(page.rows) == limit else "few fit, those before are not looked at yet"
+            )
             when = f"{page.searched_to.astimezone():%Y-%m-%d %H:%M:%S}"
             print(f"{how}: --before {page.next} ({when})", file=sys.stderr)
         return shell.OK
@@ -145,4 +149,3 @@ def audit_command(as_json: AsJson = False) -> None:
         return shell.NO if violations else shell.OK
 
     shell.with_connection(settings, work)
-

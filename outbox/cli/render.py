@@ -111,7 +111,9 @@ def _add_failures(node: Tree, moments: Sequence[Moment], unfolded: bool) -> None
     failed = [moment for moment in moments if moment.error is not None and moment.kind != "act"]
     if unfolded:
         for moment in failed:
-            detail = {k: v for k, v in (moment.error_detail or {}).items() if k not in ("type", "message")}
+            detail = {
+                k: v for k, v in (moment.error_detail or {}).items() if k not in ("type", "message")
+            }
             text = Text(f"attempt {moment.attempt}: {moment.outcome}: ", style="dim")
             text.append(str(moment.error), style="red")
             leaf = node.add(text)
@@ -122,4 +124,6 @@ def _add_failures(node: Tree, moments: Sequence[Moment], unfolded: bool) -> None
         for moment in failed:
             kinds[str(moment.error)] = kinds.get(str(moment.error), 0) + 1
         for error, count in kinds.items():
-            node.add(Text(f"{count} × " if count > 1 else "", style="dim").append(error, style="red"))
+            node.add(
+                Text(f"{count} × " if count > 1 else "", style="dim").append(error, style="red")
+            )

@@ -33,7 +33,8 @@ from outbox.viewer.sagas import find_id
 OK, NO, WRONG, SUSPENDED, RUNNING = 0, 1, 2, 3, 4
 EXIT_CODES = (
     "Exit codes: 0 done; 1 the answer is no (an audit's violations, a failed saga, refused lines, "
-    "an error among the findings of health, a database that is behind); 2 a wrong argument or setting, or no database; "
+    "an error among the findings of health, a database that is behind); 2 a wrong argument or "
+    "setting, or no database; "
     "3 the saga is suspended; 4 it still runs."
 )
 
@@ -147,9 +148,11 @@ def run_psql(dsn: str, settings: Settings, arguments: Sequence[str]) -> NoReturn
     environment = {
         **os.environ,
         "PGOPTIONS": f"-c search_path={settings.schema_name},public",
-        # Read after the system's own and before the user's, who has the last word.
-        "PGSYSCONFDIR": os.environ.get("PGSYSCONFDIR", str(sql_directory())),
+        "PSQLRC": str(sql_directory() / "psqlrc"),
     }
+    own = Path(os.environ.get("PSQLRC", "~/.psqlrc")).expanduser()
+    if own.is_file():
+        environment["OUTBOX_OWN_PSQLRC"] = str(own)  # which ours reads at its end
     # Ctrl-C is for psql, which cancels a statement by it.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -38,10 +38,18 @@ def show_command(
         found = await shell.find_saga_id(connection, settings, saga_id)
         seen = await look.whole(connection, settings.schema_name, found)
         if as_json:
-            print_json({**_plain(seen.overview), "timeline": seen.timeline, "lines": seen.lines,
-                        "signals": seen.signals, "events": seen.events,
-                        "acts": seen.operator_acts, "relatives": seen.relatives,
-                        "applies": [act.name for act in seen.acts_that_apply if act.applies]})  # fmt: skip
+            print_json(
+                {
+                    **_plain(seen.overview),
+                    "timeline": seen.timeline,
+                    "lines": seen.lines,
+                    "signals": seen.signals,
+                    "events": seen.events,
+                    "acts": seen.operator_acts,
+                    "relatives": seen.relatives,
+                    "applies": [act.name for act in seen.acts_that_apply if act.applies],
+                }
+            )
             return shell.OK
         _print_overview(seen)
         out.print()

@@ -113,12 +113,12 @@ def frame(seen: Pulse, rows: int = 8) -> RenderableType:
     parts += [_workers(seen, rows), Text("")]
     if seen.stuck:
         columns = ("saga_id", "type", "key", "step", "stuck_for", "why")
-        parts.append(table(columns, [[getattr(r, c) for c in columns] for r in seen.stuck[:rows]],
-                           title="stuck"))  # fmt: skip
+        found = [[getattr(row, c) for c in columns] for row in seen.stuck[:rows]]
+        parts.append(table(columns, found, title="stuck"))
     if seen.suspended:
         columns = ("saga_id", "type", "key", "name", "waiting", "reason")
-        parts.append(table(columns, [[getattr(r, c) for c in columns]
-                                     for r in seen.suspended[:rows]], title="suspended"))  # fmt: skip
+        found = [[getattr(row, c) for c in columns] for row in seen.suspended[:rows]]
+        parts.append(table(columns, found, title="suspended"))
     parts += [_finding(f.severity, f.finding, f.subject, f.detail) for f in seen.findings or ()]
     return Group(*parts)
 

@@ -92,6 +92,7 @@ def acts_of(
             for name in ActName.__args__  # type: ignore[attr-defined]
         ]
     main = lines[0]
+    past = None if past_pivot is None else f'it is past its pivot, step "{past_pivot}"'
     running = [line for line in lines if line.worker is not None]
     suspended = [line for line in lines if line.standing == "suspended"]
     busy = f"it is running {_names(running)} now" if running else None
@@ -112,7 +113,7 @@ def acts_of(
             [line.name for line in skippable],
         ),
         _act("amend", busy and f"{busy}: pause it, or wait", done),
-        _act("cancel", undone or (f'it is past its pivot, step "{past_pivot}"' if past_pivot else None)),
+        _act("cancel", undone or past),
         _act("abort", undone),
         _act(
             "resolve",

@@ -265,12 +265,16 @@ async def subscriptions(connection: Reader, schema: str) -> list[SubscriptionRow
 
 async def running(connection: Reader, schema: str, limit: int = 200) -> list[RunningRow]:
     """What workers hold, the longest first."""
-    return await read(connection, schema, RunningRow, "{}.running order by since limit %s", (limit,))
+    return await read(
+        connection, schema, RunningRow, "{}.running order by since limit %s", (limit,)
+    )
 
 
 async def waiting(connection: Reader, schema: str, limit: int = 200) -> list[WaitingRow]:
     """What waits for an event, the longest first."""
-    return await read(connection, schema, WaitingRow, "{}.waiting order by since limit %s", (limit,))
+    return await read(
+        connection, schema, WaitingRow, "{}.waiting order by since limit %s", (limit,)
+    )
 
 
 async def stuck(connection: Reader, schema: str, limit: int = 200) -> list[StuckRow]:

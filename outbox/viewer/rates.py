@@ -109,9 +109,7 @@ async def latency(
     connection: Reader, schema: str, window: timedelta = HOUR, type: str | None = None
 ) -> list[Latency]:
     """How long each step took within a window, by type, step and kind."""
-    return await read(
-        connection, schema, Latency, "{}.latency_since(%s, %s)", (window, type)
-    )
+    return await read(connection, schema, Latency, "{}.latency_since(%s, %s)", (window, type))
 
 
 async def latency_over(

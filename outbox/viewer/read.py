@@ -34,8 +34,9 @@ async def read(
     Raises:
         OutboxError: the database refuses an argument.
     """
-    # The fields of a dataclass of ours, of which no user writes any.
-    names = sql.SQL(", ").join(sql.Identifier(f.name) for f in fields(row))  # type: ignore[arg-type]
+    # Whatever is passed is a dataclass of ours: a bound on R that says so has no public name.
+    columns = [sql.Identifier(field.name) for field in fields(row)]  # type: ignore[arg-type]
+    names = sql.SQL(", ").join(columns)
     statement = sql.SQL("select {} from ").format(names) + sql.SQL(source).format(
         sql.Identifier(schema)
     )
@@ -47,7 +48,7 @@ async def read(
 
 @asynccontextmanager
 async def at_one_moment(connection: Reader) -> AsyncIterator[None]:
-    """What is read inside is of one snapshot, unless the caller's own transaction says otherwise."""
+    """What is read inside is of one snapshot, unless the caller's transaction says otherwise."""
     if connection.info.transaction_status != TransactionStatus.IDLE:
         yield
         return

@@ -182,9 +182,7 @@ async def overview(connection: Reader, schema: str, saga_id: UUID) -> Overview:
     return found[0]
 
 
-async def timeline(
-    connection: Reader, schema: str, saga_id: UUID, after: int = -1
-) -> list[Moment]:
+async def timeline(connection: Reader, schema: str, saga_id: UUID, after: int = -1) -> list[Moment]:
     """A saga's history in order; only what came after a ``seq`` where one is given."""
     return await read(
         connection, schema, Moment,

@@ -10,7 +10,8 @@ from uuid import UUID
 
 import orjson
 
-from outbox.errors import NotFoundError
+from outbox.definition.outcomes import storable
+from outbox.errors import InputError, NotFoundError
 from outbox.viewer.read import Reader, at_one_moment, read
 
 STATUSES = ("CREATED", "EXECUTING", "COMPENSATING", "SUSPENDED", "COMPLETED", "FAILED")
@@ -70,7 +71,11 @@ class SagaFilter:
     younger_than: timedelta | None = None
 
     def as_json(self) -> str:
-        """As the function ``find_sagas`` takes it."""
+        """As the function ``find_sagas`` takes it.
+
+        Raises:
+            InputError: a text in it is none that Postgres can store.
+        """
         given = {
             "type": self.type,
             "status": list(self.statuses) or None,
@@ -82,6 +87,9 @@ class SagaFilter:
             "older_than": _interval(self.older_than),
             "younger_than": _interval(self.younger_than),
         }
+        for value in given.values():
+            if isinstance(value, str) and storable(value) != value:
+                raise InputError(f"{value!r} contains what Postgres cannot store")
         return orjson.dumps({k: v for k, v in given.items() if v is not None}).decode()
 
 
@@ -120,9 +128,7 @@ class Counts:
     def living(self, status: str | None = None, type: str | None = None) -> int:
         """How many live, of a status and of a type where these are given."""
         return sum(
-            c.sagas
-            for c in self.live
-            if status in (None, c.status) and type in (None, c.type)
+            c.sagas for c in self.live if status in (None, c.status) and type in (None, c.type)
         )
 
 
@@ -170,7 +176,7 @@ async def rows_of(connection: Reader, schema: str, ids: Sequence[UUID]) -> list[
 async def search(connection: Reader, schema: str, text: str, limit: int = 50) -> list[SagaRow]:
     """The sagas whose id or key is this text, then those whose key begins with it, of any type."""
     text = text.strip()
-    if not text or "\0" in text:
+    if not text or storable(text) != text:
         return []
     found: dict[UUID, SagaRow] = {}
     wanted = [SagaFilter(key=text), SagaFilter(key_prefix=text)]
@@ -195,15 +201,11 @@ async def find_id(connection: Reader, schema: str, given: str) -> UUID:
         raise NotFoundError(f"no saga has the id or key {given!r}")
     if len(found) > 1:
         choices = ", ".join(f"{row.type} {row.saga_id}" for row in found)
-        raise NotFoundError(
-            f"several sagas have the key {given!r}, name one by its id: {choices}"
-        )
+        raise NotFoundError(f"several sagas have the key {given!r}, name one by its id: {choices}")
     return found[0].saga_id
 
 
-async def counts(
-    connection: Reader, schema: str, window: timedelta = timedelta(hours=1)
-) -> Counts:
+async def counts(connection: Reader, schema: str, window: timedelta = timedelta(hours=1)) -> Counts:
     """How many sagas live, by type and status, and how many have ended within a window."""
     async with at_one_moment(connection):
         live = await read(connection, schema, Count, "{}.counts order by type, status")
@@ -225,7 +227,8 @@ def as_id(text: str) -> UUID | None:
 
 
 def made_at(saga_id: UUID) -> datetime:
-    """When a saga's id was made: the milliseconds in the front of a UUID of version 7 (RFC 9562)."""
+    """When a saga's id was made: the milliseconds that a UUID of version 7 begins with (RFC
+    9562)."""
     return datetime.fromtimestamp((saga_id.int >> 80) / 1000, UTC)
 
 

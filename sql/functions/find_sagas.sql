@@ -20,7 +20,7 @@ set enable_seqscan to off set enable_hashjoin to off set enable_mergejoin to off
         o.paused, o.created_at, o.ended_at
     from saga_page(p_filter, p_before, p_limit) as p
     cross join lateral unnest(p.ids) with ordinality as u(id, place)
-    join overview o on o.saga_id = u.id
+    cross join lateral (select v.* from overview v where v.saga_id = u.id offset 0) as o
     order by u.place
 $$;
 comment on function find_sagas is 'Finds sagas, the newest first: select * from saga.find_sagas(''{"type": "payment", "status": "FAILED"}'')';

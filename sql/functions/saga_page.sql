@@ -21,6 +21,7 @@ declare
     v_completed boolean;
     v_failed boolean;
     v_live boolean;
+    v_found uuid[];
     v_edge uuid;
 begin
     select * into strict f from sagas_filter(p_filter);
@@ -56,6 +57,7 @@ begin
                    or (i.status is null and line_fits(n.id, f.step, f.error)))
             order by n.id desc limit p_limit + 1);
     elsif v_completed or f.key_prefix is not null then
+        -- Scalar subqueries, not exists, which the planner would hash: all that live, for the few at hand.
         ids := array(
             select w.id
             from (
@@ -64,21 +66,22 @@ begin
             where (f.type is null or w.type = f.type)
               and (f.key_prefix is null or w.key ^@ f.key_prefix)
               and (f.statuses is null or w.status = any (f.statuses)
-                   or (w.status is null and exists (
-                       select from live l where l.saga_id = w.id and l.status = any (f.statuses))))
+                   or (w.status is null
+                       and (select l.status from live l where l.saga_id = w.id) = any (f.statuses)))
               and (f.state is null or w.state = f.state
-                   or (w.status is null and exists (
-                       select from live l where l.saga_id = w.id and l.state = f.state)))
+                   or (w.status is null
+                       and (select l.state from live l where l.saga_id = w.id) = f.state))
               and ((f.step is null and f.error is null)
-                   or (w.status = 'FAILED' and exists (
-                       select from failure x
-                       where x.saga_id = w.id and (f.step is null or x.step = f.step)
-                         and (f.error is null or x.error = f.error)))
+                   or (w.status = 'FAILED' and (
+                       select (f.step is null or x.step = f.step) and (f.error is null or x.error = f.error)
+                       from failure x where x.saga_id = w.id))
                    or (w.status is null and line_fits(w.id, f.step, f.error)))
             order by w.id desc limit p_limit + 1);
-        v_edge := (
-            select i.id from instance i
-            where i.id < v_high and i.id >= v_low order by i.id desc offset p_scan - 1 limit 1);
+        if cardinality(ids) <= p_limit then
+            v_edge := (
+                select i.id from instance i
+                where i.id < v_high and i.id >= v_low order by i.id desc offset p_scan - 1 limit 1);
+        end if;
     else
         if v_failed then
             ids := array(
@@ -99,7 +102,7 @@ begin
             end if;
         end if;
         if v_live then
-            ids := ids || array(
+            v_found := array(
                 select w.saga_id
                 from (
                     select l.* from live l
@@ -109,10 +112,13 @@ begin
                   and (f.state is null or w.state = f.state)
                   and ((f.step is null and f.error is null) or line_fits(w.saga_id, f.step, f.error))
                 order by w.saga_id desc limit p_limit + 1);
-            v_edge := greatest(v_edge, (
-                select o.id from outbox o
-                where o.id < v_high and o.id >= v_low and o.root is null
-                order by o.id desc offset p_scan - 1 limit 1));
+            if cardinality(v_found) <= p_limit then
+                v_edge := greatest(v_edge, (
+                    select o.id from outbox o
+                    where o.id < v_high and o.id >= v_low and o.root is null
+                    order by o.id desc offset p_scan - 1 limit 1));
+            end if;
+            ids := ids || v_found;
         end if;
     end if;
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -128,7 +130,9 @@ async def test_a_dry_run_says_what_would_happen_and_changes_nothing(
     id_ = ended["suspended"]
     assert registered("retry", id_, *dry).out == f"{id_}: SUSPENDED -> EXECUTING{tail}"
     assert registered("resolve", id_, "failed", *dry).out == f"{id_}: SUSPENDED -> FAILED{tail}"
-    assert registered("skip", id_, "--result", "1", *dry).out == f"{id_}: SUSPENDED -> COMPLETED{tail}"
+    assert (
+        registered("skip", id_, "--result", "1", *dry).out == f"{id_}: SUSPENDED -> COMPLETED{tail}"
+    )
     aborted = registered("abort", id_, *dry).out.splitlines()
     assert aborted[0] == "undo: take"
     assert aborted[1].startswith("stays: ")
@@ -161,7 +165,9 @@ def test_help_is_grouped_and_whole(saga_program: SagaProgram) -> None:
 def test_the_shell_completes(registered: SagaProgram) -> None:
     def complete(words: str) -> list[str]:
         ran = registered(
-            _SAGA_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1)
+            _SAGA_COMPLETE="complete_bash",
+            COMP_WORDS=words,
+            COMP_CWORD=str(len(words.split(" ")) - 1),
         )
         return ran.out.split()
 
@@ -198,21 +204,25 @@ def test_top_is_left_by_a_key(schema: Schema) -> None:
     os.close(ours)
 
 
-def test_psql_knows_the_shortcuts(registered: SagaProgram, schema: Schema) -> None:
+def test_psql_knows_the_shortcuts(registered: SagaProgram, schema: Schema, tmp_path: Path) -> None:
     start(registered, "well", "k-1")
-    typed = "\n".join(
-        f":{name}"
-        for name in (
-            *("overview", "counts", "queues", "pending", "running", "waiting", "stuck", "suspended"),
-            *("errors", "rates", "latency", "workers", "limits", "schedules", "versions", "paused"),
-            *("health", "locks"),
-        )
-    )
+    source = (ROOT / "sql" / "psqlrc").read_text()
+    names = set(re.findall(r"^\\set (\w+) 'select", source, re.MULTILINE))
+    (shown,) = re.findall(r"^\\set shortcuts '([^;]*);.*'", source, re.MULTILINE)
+    assert names == {name.strip(":") for name in shown.split()} | {"show", "story"}
+    own = tmp_path / "psqlrc"
+    own.write_text("\\echo my own\n")
+    typed = "\n".join(f":{name}" for name in sorted(names - {"show", "story"}))
     ran = subprocess.run(
         [ROOT / "bin" / "saga", "psql", "-q", "-v", "ON_ERROR_STOP=1"],
         input=f"{typed}\n\\set saga k-1\n:show\n:story\n:help\n",
-        env=environment(schema), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (ran.returncode, ran.stderr) == (0, "")
+        env={**environment(schema), "PSQLRC": str(own)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stderr == ""
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("my own\n")
     assert "order k-1 started" in ran.stdout
     assert ":overview" in ran.stdout

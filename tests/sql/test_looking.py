@@ -221,6 +221,7 @@ def test_health_names_what_is_wrong_with_events(engine: Engine) -> None:
     engine.worker(lease=timedelta(days=1))
     at = suspend(engine)
     engine.resolve(at.saga, "COMPLETED")
+    at.worker.deregister()
     engine.execute("select subscribe('shop', '{*}', 'https://shop.example/hooks')")
     engine.execute(
         "insert into event (saga_id, seq, type, version, step, name, payload, at) "
@@ -259,6 +260,8 @@ def test_health_names_who_holds_vacuum_back(own_server: Engine) -> None:
     engine = own_server
     engine.worker(lease=timedelta(days=1))
     assert engine.rows("select * from vacuum_holders()") == []
+    # Before the others: to make one waits for their ends.
+    engine.value("select 1 from pg_create_logical_replication_slot('unread', 'test_decoding')")
     with engine.schema.connect(autocommit=False, application_name="report") as session:
         session.execute("select count(*) from instance")
         session.execute("declare slow cursor for select * from definition")
@@ -267,9 +270,6 @@ def test_health_names_who_holds_vacuum_back(own_server: Engine) -> None:
             other.execute("begin")
             other.execute("select pg_current_xact_id()")
             other.execute("prepare transaction 'forgotten'")
-        engine.value(
-            "select 1 from pg_create_logical_replication_slot('unread', 'test_decoding')"
-        )
         engine.execute(
             "do $$ begin for n in 1..500 loop begin perform pg_current_xact_id(); "
             "insert into act (saga_id, seq, act, actor, note, at) values "
@@ -310,7 +310,8 @@ def test_health_names_tables_full_of_dead_rows(own_server: Engine) -> None:
     engine.execute("alter table ticket set (autovacuum_enabled = off)")
     engine.execute(
         "insert into ticket (saga_id, type, version, state, fresh, rank) "
-        "select gen_random_uuid(), 'order', 1, 'running', true, now() from generate_series(1, 60000); "
+        "select gen_random_uuid(), 'order', 1, 'running', true, now() "
+        "from generate_series(1, 60000)"
     )
     engine.execute("delete from ticket")
     engine.execute("select pg_stat_force_next_flush()")
