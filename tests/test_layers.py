@@ -18,6 +18,7 @@ LAYERS = [
     ["outbox.engine"],
     ["outbox.relay"],
     ["outbox.worker", "outbox.client", "outbox.operator", "outbox.rules", "outbox.metrics"],
+    ["outbox.viewer"],
     ["outbox.cli"],
 ]
 FACES = len(LAYERS) - 1

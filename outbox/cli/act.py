@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -39,12 +40,14 @@ OlderThan = Annotated[
 Status = Annotated[str | None, typer.Option("--status", help="Of many: with this status.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Of many: at most so many.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Of many: say what would happen, and change nothing.")
+    bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
 ]
 Result = Annotated[str | None, typer.Option("--result", help="The step's result, as JSON.")]
 
 _UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600,
           "hour": 3600, "d": 86400, "day": 86400}  # fmt: skip
+
+NOTHING_CHANGED = " (dry run: nothing was changed)"
 
 One = Callable[[Operator, Connection, UUID, SagaStatus], Awaitable[str]]
 
@@ -147,6 +150,7 @@ def amend_command(
     ] = None,
     result: Result = None,
     seq: Seq = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Corrects a saga's input, or the result of a step that is done, and runs what is suspended
     again."""
@@ -164,23 +168,25 @@ def amend_command(
             return operator.amend_input(connection, found, note, new, at)
         return operator.amend_result(connection, found, note, step, new, at)
 
-    _act(saga_id, act)
+    _act(saga_id, act, dry_run)
 
 
 def pause_command(
     note: Note, saga_id: AnyId = None, type_: Type = None,
     all_: Annotated[bool, typer.Option("--all", help="Everything.")] = False, seq: Seq = None,
+    dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Begins nothing more of a saga, of a type, or at all; what is in flight finishes."""
-    _pause_or_resume("pause", saga_id, type_, all_, note, seq)
+    _pause_or_resume("pause", saga_id, type_, all_, note, seq, dry_run)
 
 
 def resume_command(
     note: Note, saga_id: AnyId = None, type_: Type = None,
     all_: Annotated[bool, typer.Option("--all", help="Everything.")] = False, seq: Seq = None,
+    dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Ends a pause: of a saga, of a type, or that of everything."""
-    _pause_or_resume("resume", saga_id, type_, all_, note, seq)
+    _pause_or_resume("resume", saga_id, type_, all_, note, seq, dry_run)
 
 
 def rerun_command(
@@ -188,6 +194,7 @@ def rerun_command(
     note: Note,
     key: Annotated[str | None, typer.Option("--key", help="The new saga's key.")] = None,
     newest: Annotated[bool, typer.Option("--newest", help="In the newest version.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Starts a saga anew that has ended, with the same input."""
     settings = settings_of()
@@ -195,7 +202,13 @@ def rerun_command(
     async def work(connection: Connection) -> int:
         found = await shell.find_saga_id(connection, settings, saga_id)
         operator = Operator(settings.schema_name)
-        print(await operator.rerun(connection, found, note, key=key, newest=newest))
+        async with tried(connection, dry_run):
+            started = await operator.rerun(connection, found, note, key=key, newest=newest)
+            seen = await Client(settings.schema_name).status(connection, started)
+        if dry_run:
+            print(f"{found}: would start {seen.type} version {seen.version} as {seen.key}")
+        else:
+            print(started)
         return shell.OK
 
     shell.with_connection(settings, work)
@@ -228,23 +241,37 @@ def _one_or_many(
         if not chosen.says():
             fail("name a saga, or say which by --type, --step, --error, --older-than or --status")
         _act_many(act, note, chosen, as_json, arguments)
-    elif chosen.says(besides="step" if act == "skip" else None) or chosen.dry_run:
-        fail("name one saga, or a filter, not both; --dry-run belongs to a filter")
+    elif chosen.says(besides="step" if act == "skip" else None):
+        fail("name one saga, or a filter, not both")
     else:
-        _act(given, one)
+        _act(given, one, chosen.dry_run, explains=act in ("abort", "cancel"))
 
 
-def _act(given: str, one: One) -> None:
+def _act(given: str, one: One, dry_run: bool = False, *, explains: bool = False) -> None:
     settings = settings_of()
+    operator = Operator(settings.schema_name)
 
     async def work(connection: Connection) -> int:
         found = await shell.find_saga_id(connection, settings, given)
         seen = await Client(settings.schema_name).status(connection, found)
-        status = await one(Operator(settings.schema_name), connection, found, seen)
-        print(f"{found}: {seen.status} -> {status}")
+        async with tried(connection, dry_run):
+            explained = []
+            if dry_run and explains and not seen.ended_at:
+                explained = await operator.explain_abort(connection, found)
+            status = await one(operator, connection, found, seen)
+        for row in explained:
+            print(f"{row.what}: {row.step}{'' if row.why is None else f' ({row.why})'}")
+        print(f"{found}: {seen.status} -> {status}{NOTHING_CHANGED if dry_run else ''}")
         return shell.OK
 
     shell.with_connection(settings, work)
+
+
+@asynccontextmanager
+async def tried(connection: Connection, dry_run: bool) -> AsyncIterator[None]:
+    """What is done inside is done, or, in a dry run, done and taken back."""
+    async with connection.transaction(force_rollback=dry_run):
+        yield
 
 
 def _act_many(
@@ -277,8 +304,9 @@ def show_acted(rows: list[Acted], dry_run: bool, as_json: bool) -> int:
 
 
 def _pause_or_resume(
-    act: str, given: str | None, type_: str | None, all_: bool, note: str, seq: int | None
-) -> None:
+    act: str, given: str | None, type_: str | None, all_: bool, note: str, seq: int | None,
+    dry_run: bool,
+) -> None:  # fmt: skip
     if (given is not None) + (type_ is not None) + all_ != 1:
         fail("name a saga, or give --type or --all")
     if given is not None:
@@ -291,19 +319,20 @@ def _pause_or_resume(
                 return operator.pause_saga(connection, found, note, at)
             return operator.resume_saga(connection, found, note, at)
 
-        _act(given, one)
+        _act(given, one, dry_run)
         return
     settings = settings_of()
 
     async def work(connection: Connection) -> int:
         operator = Operator(settings.schema_name)
-        what = type_ or "everything"
-        if act == "pause":
-            count = await operator.pause(connection, note, type_)
-            print(f"{what}: paused; {count} in flight finish their attempt")
-        else:
-            count = await operator.resume(connection, note, type_)
-            print(f"{what}: goes on; {count} are due")
+        what, tail = type_ or "everything", NOTHING_CHANGED if dry_run else ""
+        async with tried(connection, dry_run):
+            if act == "pause":
+                count = await operator.pause(connection, note, type_)
+                print(f"{what}: paused; {count} in flight finish their attempt{tail}")
+            else:
+                count = await operator.resume(connection, note, type_)
+                print(f"{what}: goes on; {count} are due{tail}")
         return shell.OK
 
     shell.with_connection(settings, work)

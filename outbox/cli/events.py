@@ -12,6 +12,7 @@ import typer
 from psycopg import sql
 
 from outbox.cli import shell
+from outbox.cli.act import NOTHING_CHANGED, DryRun, tried
 from outbox.cli.render import table
 from outbox.cli.shell import AsJson, out, print_json, settings_of
 from outbox.operator import Operator
@@ -137,13 +138,15 @@ def redeliver_command(
     name: Subscription,
     event: Annotated[int, typer.Argument(help="The event's number: see bin/saga events.")],
     note: Annotated[str, typer.Option("--note", help="Why; it is kept.")],
+    dry_run: DryRun = False,
 ) -> None:
     """Delivers an event to a subscription once more: a dead letter, or one that was lost there."""
     settings = settings_of()
 
     async def work(connection: Connection) -> int:
-        await Operator(settings.schema_name).redeliver(connection, name, event, note)
-        print(f"event {event}: on its way to {name}")
+        async with tried(connection, dry_run):
+            await Operator(settings.schema_name).redeliver(connection, name, event, note)
+        print(f"event {event}: on its way to {name}{NOTHING_CHANGED if dry_run else ''}")
         return shell.OK
 
     shell.with_connection(settings, work)

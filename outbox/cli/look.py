@@ -1,80 +1,102 @@
-"""``bin/saga list``, ``show``, ``wait`` and ``audit``: what became of sagas."""
+"""``bin/saga list``, ``wait`` and ``audit``: what became of sagas."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import sys
+from datetime import timedelta
+from typing import Annotated
 from uuid import UUID
 
 import typer
-from psycopg import sql
 
 from outbox.cli import shell
-from outbox.cli.render import cell, table
+from outbox.cli.complete import complete_status, complete_type
+from outbox.cli.render import table
 from outbox.cli.shell import AsJson, SagaId, fail, out, print_json, settings_of
+from outbox.cli.times import parse_duration
 from outbox.client import Client
-from outbox.errors import NotFoundError
 from outbox.operator import Operator
-from outbox.settings import Settings
 from outbox.store.connect import Connection
+from outbox.viewer.sagas import SagaFilter, SagaRow, find_sagas
+
+Status = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="With this status; may be given more than once.", autocompletion=complete_status
+    ),
+]
 
 
 def list_command(
-    status: Annotated[
-        str | None, typer.Option(help="CREATED, EXECUTING, COMPENSATING, SUSPENDED, …")
+    status: Status = None,
+    type_: Annotated[
+        str | None, typer.Option("--type", help="Of this type.", autocompletion=complete_type)
     ] = None,
-    type_: Annotated[str | None, typer.Option("--type", help="Only sagas of this type.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
+    state: Annotated[str | None, typer.Option(help="In this state of its domain.")] = None,
+    step: Annotated[str | None, typer.Option(help="At this step; or it failed there.")] = None,
+    error: Annotated[
+        str | None, typer.Option(help="With an error of this type: ProviderDown.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Whose key begins so.")] = None,
+    older_than: Annotated[
+        timedelta | None,
+        typer.Option(
+            help="Started longer ago: 90s, 2h, 1d.", parser=parse_duration, metavar="TIME"
+        ),
+    ] = None,
+    younger_than: Annotated[
+        timedelta | None,
+        typer.Option(help="Started less long ago.", parser=parse_duration, metavar="TIME"),
+    ] = None,
+    before: Annotated[
+        UUID | None, typer.Option(help="The next page: what the last one named.", metavar="ID")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="At most so many, the newest first.")
+    ] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Lists sagas, the newest first."""
     settings = settings_of()
+    wanted = SagaFilter(
+        type=type_,
+        statuses=tuple(given.upper() for given in status or ()),
+        state=state,
+        step=step,
+        error=error,
+        key_prefix=key,
+        older_than=older_than,
+        younger_than=younger_than,
+    )
     columns = ("saga_id", "type", "key", "status", "state", "step", "attempts", "age", "reason")
 
     async def work(connection: Connection) -> int:
-        statement = sql.SQL(
-            "select {columns} from {schema}.overview where (%s::text is null or status = %s) "
-            "and (%s::text is null or type = %s) order by saga_id desc limit %s"
-        ).format(
-            columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
-            schema=sql.Identifier(settings.schema_name),
-        )
-        wanted = status.upper() if status else None
-        cursor = await connection.execute(statement, (wanted, wanted, type_, type_, limit))
-        rows = await cursor.fetchall()
+        page = await find_sagas(connection, settings.schema_name, wanted, before, limit)
         if as_json:
-            print_json([dict(zip(columns, row, strict=True)) for row in rows])
-        elif rows:
-            out.print(table(columns, rows))
-        else:
-            print("no sagas" + (f" with status {wanted}" if wanted else ""))
+            print_json(page.rows)
+        elif page.rows:
+            out.print(
+                table(columns, [[_why(row) if c == "reason" else getattr(row, c) for c in columns]
+                                for row in page.rows])
+            )  # fmt: skip
+        elif page.next is None:
+            print("no sagas" + (f" with status {' or '.join(wanted.statuses)}" if status else ""))
+        if page.next is not None and page.searched_to is not None:
+            how = (
+                "more" if len(page.rows) == limit else "few fit, those before are not looked at yet"
+            )
+            when = f"{page.searched_to.astimezone():%Y-%m-%d %H:%M:%S}"
+            print(f"{how}: --before {page.next} ({when})", file=sys.stderr)
         return shell.OK
 
     shell.with_connection(settings, work)
 
 
-def show_command(saga_id: SagaId, as_json: AsJson = False) -> None:
-    """Shows a saga and its whole history."""
-    settings = settings_of()
-
-    async def work(connection: Connection) -> int:
-        found = await shell.find_saga_id(connection, settings, saga_id)
-        overview = await _rows(connection, settings, "overview", "saga_id", found)
-        timeline = await _rows(connection, settings, "timeline", "saga_id", found)
-        timeline.sort(key=lambda row: row["seq"])
-        if as_json:
-            print_json({**overview[0], "timeline": timeline})
-            return shell.OK
-        for name, value in overview[0].items():
-            if value is not None:
-                line = cell(name.replace("_", " ").ljust(11) + " ")
-                line.stylize("dim")
-                out.print(line.append_text(cell(value)), soft_wrap=True)
-        out.print()
-        columns = ("seq", "at", "what", "state", "took", "error")
-        out.print(table(columns, [[row[c] for c in columns] for row in timeline]))
-        return shell.OK
-
-    shell.with_connection(settings, work)
+def _why(row: SagaRow) -> str | None:
+    """Why it stands as it does: for a person, or what it failed with."""
+    if row.error is None:
+        return row.reason
+    return ": ".join(str(row.error[k]) for k in ("type", "message") if row.error.get(k))
 
 
 def wait_command(
@@ -127,17 +149,3 @@ def audit_command(as_json: AsJson = False) -> None:
         return shell.NO if violations else shell.OK
 
     shell.with_connection(settings, work)
-
-
-async def _rows(
-    connection: Connection, settings: Settings, view: str, column: str, value: UUID
-) -> list[dict[str, Any]]:
-    statement = sql.SQL("select * from {} where {} = %s").format(
-        sql.Identifier(settings.schema_name, view), sql.Identifier(column)
-    )
-    cursor = await connection.execute(statement, (value,))
-    names = [column.name for column in cursor.description or ()]
-    rows = [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
-    if not rows:
-        raise NotFoundError(f"no saga has the id {value}")
-    return rows

@@ -1,4 +1,4 @@
-"""Rows as tables for people."""
+"""Rows as tables for people, and a history as a tree."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 import orjson
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
+
+from outbox.viewer.saga import Moment, Overview
 
 _WRAPPED = {"what", "error", "reason", "detail", "violated"}
-_STYLES = {
+STYLES = {
     "COMPLETED": "green",
     "FAILED": "red",
     "SUSPENDED": "bold yellow",
@@ -45,7 +48,7 @@ def cell(value: Any) -> Text:
     if isinstance(value, dict | list):
         return Text(orjson.dumps(value).decode())
     text = str(value)
-    return Text(text, style=_STYLES.get(text, ""))
+    return Text(text, style=STYLES.get(text, ""))
 
 
 def interval(value: timedelta) -> str:
@@ -58,3 +61,69 @@ def interval(value: timedelta) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def story_tree(seen: Overview, timeline: Sequence[Moment], *, unfolded: bool = False) -> Tree:
+    """A saga's history: one node a command, with how long its last attempt took; what ran side by
+    side stands within its group. The failed attempts of a command are one line, or, unfolded, each
+    with its error."""
+    title = Text(f"{seen.type} {seen.key} ", style="bold").append_text(cell(seen.status))
+    tree = Tree(title.append(f"  {interval(seen.age)}", style="dim"))
+    main, lines = tree, dict[object, Tree]()
+    for command in _commands(timeline):
+        last = command[-1]
+        if last.line is None:
+            node = tree.add(_command(command))
+            if last.outcome == "waiting" or any(m.outcome == "waiting" for m in command):
+                main, lines = node, {}
+        else:
+            if last.line not in lines:
+                name = "branch" if last.element is None else f"element {last.element}"
+                lines[last.line] = main.add(Text(name, style="dim"))
+            node = lines[last.line].add(_command(command))
+        _add_failures(node, command, unfolded)
+    return tree
+
+
+def _commands(timeline: Sequence[Moment]) -> list[list[Moment]]:
+    """The moments of each command, in the order in which the commands began; an act, the start, and
+    the joining of lines each stand for themselves."""
+    found: dict[object, list[Moment]] = {}
+    for number, moment in enumerate(timeline):
+        alone = moment.kind in (None, "act") or moment.outcome == "joined"
+        key = number if alone else (moment.line, moment.ordinal, moment.kind)
+        found.setdefault(key, []).append(moment)
+    return list(found.values())
+
+
+def _command(moments: Sequence[Moment]) -> Text:
+    last = moments[-1]
+    text = Text(f"{cell(last.at).plain[11:]}  ", style="dim")
+    text.append(last.what, style=STYLES.get(last.outcome, "none"))
+    if last.state and last.outcome == "done":
+        text.append(f"  {last.state}", style="bold")
+    if last.took is not None:
+        text.append(f"  {interval(last.took)}", style="dim")
+    return text
+
+
+def _add_failures(node: Tree, moments: Sequence[Moment], unfolded: bool) -> None:
+    failed = [moment for moment in moments if moment.error is not None and moment.kind != "act"]
+    if unfolded:
+        for moment in failed:
+            detail = {
+                k: v for k, v in (moment.error_detail or {}).items() if k not in ("type", "message")
+            }
+            text = Text(f"attempt {moment.attempt}: {moment.outcome}: ", style="dim")
+            text.append(str(moment.error), style="red")
+            leaf = node.add(text)
+            for name, value in detail.items():
+                leaf.add(Text(f"{name}: ", style="dim").append_text(cell(value)))
+    elif failed:
+        kinds: dict[str, int] = {}
+        for moment in failed:
+            kinds[str(moment.error)] = kinds.get(str(moment.error), 0) + 1
+        for error, count in kinds.items():
+            node.add(
+                Text(f"{count} × " if count > 1 else "", style="dim").append(error, style="red")
+            )

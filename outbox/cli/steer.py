@@ -10,7 +10,7 @@ import typer
 from psycopg import sql
 
 from outbox.cli import shell
-from outbox.cli.act import DryRun, Limit, Note, Seq, show_acted
+from outbox.cli.act import NOTHING_CHANGED, DryRun, Limit, Note, Seq, show_acted, tried
 from outbox.cli.render import table
 from outbox.cli.shell import AsJson, SagaId, fail, out, print_json, settings_of
 from outbox.client import Client
@@ -108,8 +108,10 @@ def move_command(
         found = await shell.find_saga_id(connection, settings, saga_id or "")
         seen = await Client(settings.schema_name).status(connection, found)
         at = seq if seq is not None else seen.seq
-        await operator.move_saga(connection, found, version, note, at)
-        print(f"{found}: version {seen.version} -> {version}")
+        async with tried(connection, dry_run):
+            await operator.move_saga(connection, found, version, note, at)
+        tail = NOTHING_CHANGED if dry_run else ""
+        print(f"{found}: version {seen.version} -> {version}{tail}")
         return shell.OK
 
     shell.with_connection(settings, work)

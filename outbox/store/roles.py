@@ -27,9 +27,18 @@ _OPERATOR = (
     "drop_schedule", "pause_schedule", "resume_schedule", "set_retention", "drop_retention",
     "export_sagas", "purge_exported", "subscribe", "unsubscribe", "redeliver",
 )  # fmt: skip
+# Views call some of them, which is done as the view's reader.
+_LOOK = (
+    "find_sagas", "saga_page", "completion_rate_since", "latency_since", "latency_over",
+    "errors_since", "throughput_since", "ended_since", "health_of_commands", "health_of_events",
+    "health_of_tables", "vacuum_holders", "lines_of",
+)  # fmt: skip
+_EXPLAIN = ("explain_abort", "past_resolutions", "input_schema")
 _VIEWS = (
     "overview", "timeline", "pending", "stuck", "manual_intervention", "waiting", "paused",
     "live_versions", "limits", "queued", "schedules", "events", "subscriptions", "dead_letters",
+    "live", "counts", "running", "workers", "signals", "acts", "deliveries", "relatives",
+    "definitions", "completion_rate", "latency", "errors", "health", "queues",
 )  # fmt: skip
 _PGQUEUER = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
 
@@ -82,6 +91,8 @@ def grant_sql(schema: str) -> sql.Composed:
         (_WORKER, ("worker",)),
         (_OPERATOR, ("operator",)),
         (_WATCHER, ("viewer", "operator", "worker")),
+        (_LOOK, ("viewer", "operator", "worker")),
+        (_EXPLAIN, ("viewer",)),
     ):
         for function in functions:
             grant("grant execute on routine {} to {role}", function, to=roles)

@@ -111,6 +111,12 @@ set enable_nestloop to off set jit to off as $$
           -- retry: aborted between two attempts, with the effect of the first in doubt
           and c.outcome in ('done', 'in_doubt', 'retry'))
     union all
+    select i.id, 'a failed saga is listed', 'it is not in failure'
+    from instance i where i.status = 'FAILED' and not exists (select from failure f where f.saga_id = i.id)
+    union all
+    select f.saga_id, 'what is listed as failed has failed', format('it is %s', coalesce(i.status, 'alive, or gone'))
+    from failure f left join instance i on i.id = f.saga_id where i.status is distinct from 'FAILED'
+    union all
     select t.saga_id, 'a ticket is a live saga''s', format('it is %s', t.state)
     from ticket t where not t.untold and not exists (select from outbox o where o.id = t.saga_id)
     union all

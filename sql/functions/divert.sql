@@ -172,19 +172,28 @@ begin
         join definition_step s on s.type = a.type and s.version = a.version and s.name = a.new_step
         where o.ctid = a.place and a.to_status <> 'FAILED'
     ),
-    closed as (
-        update instance i
-        set status = 'FAILED', ended_at = p_now,
-            state = case when why.error ->> 'type' = 'Cancelled' then 'CANCELLED' else 'FAILED' end,
-            error = coalesce(why.error, a.error, '{"type": "Aborted"}')
+    closing as (
+        select a.id, a.type, coalesce(why.step, a.step) as step,
+            coalesce(why.error, a.error, '{"type": "Aborted"}') as error,
+            case when why.error ->> 'type' = 'Cancelled' then 'CANCELLED' else 'FAILED' end as state
         from aligned a
         left join lateral (
-            select t.error from transition t
+            select t.step, t.error from transition t
             where t.saga_id = a.id and t.kind <> 'compensation' and t.error is not null
               and (a.kind = 'compensation' or a.outcome = 'done' or t.kind = 'act')
             order by t.kind = 'act' desc, t.seq desc limit 1) as why on true
-        cross join lateral (select n.ctid from instance n where n.id = a.id offset 0) as n
-        where i.ctid = n.ctid and a.to_status = 'FAILED'
+        where a.to_status = 'FAILED'
+    ),
+    closed as (
+        update instance i
+        set status = 'FAILED', ended_at = p_now, state = c.state, error = c.error
+        from closing c
+        cross join lateral (select n.ctid from instance n where n.id = c.id offset 0) as n
+        where i.ctid = n.ctid
+    ),
+    listed as (
+        insert into failure (saga_id, type, step, error, state, ended_at)
+        select c.id, c.type, c.step, coalesce(c.error ->> 'type', 'Unknown'), c.state, p_now from closing c
     )
     select a.id, 'applied', a.to_status::text, k.fence, a.seq + 1, k.kind, k.step, k.ordinal, k.attempt, k.revision,
         false, k.element

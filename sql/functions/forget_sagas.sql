@@ -13,6 +13,7 @@ begin
     delete from deadline d where d.saga_id = any (v_gone);
     delete from pause p where p.saga_id = any (v_gone);
     delete from rerun r where r.saga_id = any (v_gone);
+    delete from failure f where f.saga_id = any (v_gone);
     delete from act a where a.saga_id = any (v_gone);
     delete from once_result o where o.saga_id = any (v_gone);
     if exists (select from lane l where l.saga_id = any (v_gone))

@@ -6,6 +6,7 @@ declare
     v_main outbox;
     v_output json;
     v_error jsonb := p_error;
+    v_state text;
 begin
     delete from outbox where id = p_saga returning * into strict v_main;
     if p_status = 'COMPLETED' then
@@ -29,9 +30,18 @@ begin
         order by t.kind = 'act' desc, t.seq desc limit 1;
         v_error := coalesce(v_error, '{"type": "Aborted"}');
     end if;
-    update instance
-    set status = p_status, state = case when v_error ->> 'type' = 'Cancelled' then 'CANCELLED' else p_status end, ended_at = p_now, output = v_output, error = v_error
+    v_state := case when v_error ->> 'type' = 'Cancelled' then 'CANCELLED' else p_status end;
+    update instance set status = p_status, state = v_state, ended_at = p_now, output = v_output, error = v_error
     where id = p_saga;
+    if p_status = 'FAILED' then
+        insert into failure (saga_id, type, step, error, state, ended_at)
+        values (p_saga, v_main.type, coalesce((
+                select t.step from transition t
+                where t.saga_id = p_saga and t.kind <> 'compensation' and t.error is not null
+                  and t.error ->> 'type' <> 'Stopped'
+                order by t.kind = 'act' desc, t.seq desc limit 1), v_main.step),
+            coalesce(v_error ->> 'type', 'Unknown'), v_state, p_now);
+    end if;
     -- That nothing is paused any more is noted later: the row of setting is locked before those of outbox.
     update pause set resumed_at = p_now, resumed_by = 'engine', resume_note = 'the saga has ended'
         where saga_id = p_saga and resumed_at is null;

@@ -131,12 +131,13 @@ create table deadline (
 );
 create index deadline_at on deadline (at);
 
--- Written at the start and at the end of a saga, never in between.
+-- Written at the start and at the end of a saga, never in between. Keys are compared as bytes, so that the
+-- unique index finds those that begin alike.
 create table instance (
     id         uuid        primary key,
     type       text        not null,
     version    integer     not null,
-    key        text        not null,
+    key        text collate "C" not null,
     input      jsonb       not null,
     status     text,
     state      text,

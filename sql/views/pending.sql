@@ -9,7 +9,7 @@ select coalesce(o.root, o.id) as saga_id, o.type, o.version, i.key, o.status::te
          when o.due_at > clock() then 'delayed' else 'due' end as standing,
     nullif(o.due_at, 'infinity') as due_at, o.worker, w.host, w.pid, o.deadline, o.moved_at, o.fence,
     case when o.elements is null then o.element end as element,
-    case when o.root is not null then o.id end as line
+    case when o.root is not null then o.id end as line, o.awaits::text as awaits
 from outbox o
 join instance i on i.id = coalesce(o.root, o.id)
 left join worker w on w.id = o.worker

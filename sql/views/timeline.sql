@@ -5,12 +5,13 @@ select i.id as saga_id, 0 as seq, i.created_at as at, null::interval as after, n
     null::interval as took, null::timestamptz as next_due, null::uuid as worker,
     format('%s %s started', i.type, i.key) || case when r.of is null then ''
         else format(' by %s as a rerun of %s: %s', r.actor, r.of, r.note) end as what,
-    null::integer as element, null::uuid as line
+    null::integer as element, null::uuid as line, null::integer as ordinal, null::integer as undoes,
+    null::jsonb as error_detail
 from instance i
 left join rerun r on r.saga_id = i.id
 union all
 select r.of, last.seq, r.at, null, null, 'act', null, 'act', i.status, i.status, i.state, null, null, null, null, null,
-    format('rerun by %s as %s: %s', r.actor, r.saga_id, r.note), null, null
+    format('rerun by %s as %s: %s', r.actor, r.saga_id, r.note), null, null, null, null, null
 from rerun r
 join instance i on i.id = r.of
 cross join lateral (select max(t.seq) as seq from transition t where t.saga_id = r.of) as last
@@ -27,7 +28,7 @@ select t.saga_id, t.seq, t.at,
         else format('%s: %s', name.at, t.outcome) end
         || case when t.attempt > 1 and t.kind <> 'act' then format(' (attempt %s)', t.attempt) else '' end
         || case when t.to_status <> t.from_status then format(', now %s', t.to_status) else '' end,
-    t.element, t.line
+    t.element, t.line, t.ordinal, t.undoes, t.error
 from transition t
 join instance i on i.id = t.saga_id
 left join definition_step s on s.type = i.type and s.version = i.version and s.name = t.step

@@ -214,7 +214,7 @@ def test_help_names_every_command_and_the_exit_codes(saga_program: SagaProgram) 
     assert shown.code == 0
     for name in ("migrate", "register", "start", "list", "show", "wait", "retry", "abort",
                  "resolve", "audit", "psql", "cancel", "skip", "amend", "pause", "resume", "rerun",
-                 "explain", "history", "waiting", "paused", "versions", "move"):  # fmt: skip
+                 "explain-abort", "history", "waiting", "paused", "versions", "move"):  # fmt: skip
         assert f"  {name} " in shown.out
         assert saga_program(name, "--help").code == 0
     assert "3 the saga is suspended" in " ".join(shown.out.split())

@@ -94,7 +94,7 @@ async def test_pauses_and_versions(registered: SagaProgram, suspended: list[str]
     [
         (("retry",), "name a saga, or say which"),
         (("retry", "one", "--type", "order"), "not both"),
-        (("cancel", "one", "--dry-run"), "--dry-run belongs to a filter"),
+        (("cancel", "one", "--dry-run"), "is past its pivot"),
         (("retry", "--type", "order", "--older-than", "long"), "--older-than is a duration"),
         (("skip", "one", "--result", "{"), "--result is not JSON"),
         (("amend", "one"), "give --input, or --step and --result"),

@@ -110,6 +110,12 @@ BROKEN: list[tuple[str, Callable[[Engine], At], str]] = [
         failed,
         "update transition set undoes = 9 where undoes = 3",
     ),
+    ("a failed saga is listed", failed, "delete from failure"),
+    (
+        "what is listed as failed has failed",
+        failed,
+        "update instance set status = 'COMPLETED', error = null",
+    ),
 ]
 
 
@@ -122,7 +128,8 @@ def test_what_was_broken_by_hand_is_named(
     assert engine.audit() == []
     for table in ("transition", "instance", "outbox"):
         engine.execute(f"alter table {table} disable trigger user")
-    column = "saga_id" if "transition" in damage.split(" where")[0] else "id"
+    table = damage.removeprefix("delete from ").removeprefix("update ").split()[0]
+    column = "saga_id" if table in ("transition", "failure") else "id"
     condition = f"{'and' if ' where ' in damage else 'where'} {column} = '{at.saga}'"
     engine.execute(f"{damage} {condition}")
     found = engine.audit()

@@ -1,7 +1,6 @@
 """The hot statements go to the rows that they are about, whatever the planner believed of the
 tables when it made their plans, and however many rows wait beside them."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,54 +8,18 @@ import psycopg
 import pytest
 
 from tests.sql.engine import Engine, Worker, report
+from tests.sql.looks import Looks, explaining
 
 BATCH = 20
 WAITING = 20_000
 PAGES_A_COMMAND = 60
 """What a statement may look at for each of its commands; a scan would look at hundreds."""
-LARGE = {"outbox", "instance", "transition"}
 
 
 @pytest.fixture
 def connection(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
-    """A connection that tells what its statements looked at."""
-    with engine.schema.connect() as opened:
-        opened.execute("load 'auto_explain'")
-        for name, value in (
-            ("log_min_duration", "0"), ("log_nested_statements", "on"), ("log_analyze", "on"),
-            ("log_buffers", "on"), ("log_timing", "off"), ("log_format", "json"),
-            ("log_level", "notice"),
-        ):  # fmt: skip
-            opened.execute("select set_config(%s, %s, false)", (f"auto_explain.{name}", value))
+    with explaining(engine.schema) as opened:
         yield opened
-
-
-class Looks:
-    """The plans of the statements that ran, and the pages that they looked at."""
-
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self.plans: list[dict[str, Any]] = []
-        connection.add_notice_handler(self._note)
-
-    def _note(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        _, _, plan = (diagnostic.message_primary or "").partition("plan:\n")
-        if plan:
-            self.plans.append(json.loads(plan))
-
-    def take(self) -> tuple[int, list[str]]:
-        """The pages, and what was scanned without an index, since the last time."""
-        plans, self.plans = self.plans, []
-        assert plans, "the statements were explained"
-        pages = max(p["Plan"]["Shared Hit Blocks"] + p["Plan"]["Shared Read Blocks"] for p in plans)
-        scanned = [name for plan in plans for name in _scans(plan["Plan"])]
-        return pages, scanned
-
-
-def _scans(node: dict[str, Any]) -> Iterator[str]:
-    if node["Node Type"] == "Seq Scan" and node["Relation Name"] in LARGE:
-        yield node["Relation Name"]
-    for child in node.get("Plans", []):
-        yield from _scans(child)
 
 
 def start(engine: Engine, connection: psycopg.Connection[Any], count: int, prefix: str) -> None:

@@ -20,7 +20,7 @@ TABLES = (
     *("instance", "outbox", "transition", "worker", "act", "alert", "definition", "type_alert"),
     *("definition_step", "setting", "applied_file", "pause", "rerun"),
     *("saga_limit", "gate", "ticket", "slot", "knock", "rate_use", "schedule", "once_per"),
-    *("debounce", "retention"),
+    *("debounce", "retention", "failure"),
     *("once_result", "event", "subscription", "delivery", "lane", "redelivery"),
 )
 VIEWS = (
@@ -28,13 +28,15 @@ VIEWS = (
     *("waiting", "paused", "live_versions"),
     *("limits", "queued", "schedules"),
     *("events", "subscriptions", "dead_letters"),
+    *("live", "counts", "running", "workers", "signals", "acts", "deliveries", "relatives"),
+    *("definitions", "completion_rate", "latency", "errors", "health", "queues"),
 )
 NOBODY = uuid.UUID(int=0)
 
 CALLS = {
     "start": ("producer", "operator"),
     "start_many": ("producer", "operator"),
-    "input_schema": ("producer", "operator"),
+    "input_schema": ("producer", "operator", "viewer"),
     "signal": ("producer", "operator"),
     "cancel": ("operator",),
     "gauges": ("worker", "viewer", "operator"),
@@ -76,8 +78,8 @@ CALLS = {
     "resume_saga": ("operator",),
     "rerun": ("operator",),
     "act_many": ("operator",),
-    "explain_abort": ("operator",),
-    "past_resolutions": ("operator",),
+    "explain_abort": ("operator", "viewer"),
+    "past_resolutions": ("operator", "viewer"),
     "version_in_use": ("operator",),
     "move_saga": ("operator",),
     "move_many": ("operator",),
@@ -96,6 +98,15 @@ CALLS = {
     "drop_retention": ("operator",),
     "export_sagas": ("operator",),
     "purge_exported": ("operator",),
+    **dict.fromkeys(
+        (
+            *("find_sagas", "saga_page", "completion_rate_since", "latency_since"),
+            *("latency_over", "errors_since", "throughput_since", "ended_since"),
+            *("health_of_commands", "health_of_events", "health_of_tables", "vacuum_holders"),
+            "lines_of",
+        ),
+        ("viewer", "operator", "worker"),
+    ),
     "clock": ROLES,
 }
 
@@ -217,6 +228,8 @@ def test_a_viewer_reads_the_views(engine: Engine) -> None:
         for view in VIEWS:
             viewer.execute(sql.SQL("select * from {}").format(sql.Identifier(view)))
         assert viewer.execute("select saga_id, key from overview").fetchall() == [(saga, "k")]
+        assert viewer.execute("select key from find_sagas()").fetchall() == [("k",)]
+        assert viewer.execute("select what from explain_abort(%s)", (saga,)).fetchall() == []
         for statement in ("select start('order', '{}')", "select abort(%(saga)s, 'why')"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 viewer.execute(statement, {"saga": saga})

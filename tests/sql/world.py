@@ -20,7 +20,7 @@ class World:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         engine.execute("delete from outbox; delete from instance; delete from transition")
-        engine.execute("delete from worker; delete from act")
+        engine.execute("delete from worker; delete from act; delete from failure")
         engine.ahead = timedelta()
         engine.pass_time(0)
         self.models: dict[UUID, Model] = {}
