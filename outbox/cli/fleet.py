@@ -78,8 +78,8 @@ def errors_command(
     as_json: AsJson = False,
 ) -> None:
     """Lists the errors that steps met, those alike together."""
-    columns = ("count", "sagas", "type", "step", "kind", "error", "message", "first_seen",
-               "last_seen")  # fmt: skip
+    columns = ("count", "sagas", "type", "step", "kind", "error", "first_seen", "last_seen",
+               "message")  # fmt: skip
     _show(
         lambda c, s: rates.errors(c, s, window, type_, limit), columns, as_json,
         f"no errors within {interval(window)}",
@@ -135,4 +135,6 @@ def _show(reading: Reading, columns: Sequence[str], as_json: bool, nothing: str)
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return f"{value:.3f}"
+    if isinstance(value, str):
+        return " ".join(value.split())
     return ", ".join(value) if isinstance(value, list) else value

@@ -13,7 +13,7 @@ from rich.tree import Tree
 
 from outbox.viewer.saga import Moment, Overview
 
-_WRAPPED = {"what", "error", "reason", "detail", "violated"}
+_WRAPPED = {"what", "error", "reason", "detail", "violated", "message", "why"}
 STYLES = {
     "COMPLETED": "green",
     "FAILED": "red",
@@ -100,7 +100,7 @@ def _command(moments: Sequence[Moment]) -> Text:
     last = moments[-1]
     text = Text(f"{cell(last.at).plain[11:]}  ", style="dim")
     text.append(last.what, style=STYLES.get(last.outcome, "none"))
-    if last.state and last.outcome == "done":
+    if last.outcome == "done" and last.state not in (None, last.to_status):
         text.append(f"  {last.state}", style="bold")
     if last.took is not None:
         text.append(f"  {interval(last.took)}", style="dim")

@@ -31,7 +31,7 @@ class Completion:
 @dataclass(frozen=True, slots=True)
 class Latency:
     """How long the attempts of a step took, in seconds. ``kind`` is action, compensation or
-    reconcile; ``errors`` are attempts that met one, ``retries`` those that were not the first."""
+    reconcile; ``errors`` are attempts that met one, ``retries`` those that another one followed."""
 
     type: str
     step: str

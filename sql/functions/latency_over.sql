@@ -8,7 +8,7 @@ language sql stable security definer set search_path from current set jit to off
         (percentile_cont(0.5) within group (order by a.took))::real,
         (percentile_cont(0.95) within group (order by a.took))::real,
         (percentile_cont(0.99) within group (order by a.took))::real,
-        count(*) filter (where a.error is not null), count(*) filter (where a.attempt > 1)
+        count(*) filter (where a.error is not null), count(*) filter (where a.again)
     from attempts_since(p_since, p_type) as a
     group by 1, 2, 3, 4 order by 1, 2, 3, 4
 $$;

@@ -9,7 +9,8 @@ language sql stable security definer set search_path from current set enable_seq
             count(*) filter (where t.to_status = 'COMPLETED' and t.from_status <> 'COMPLETED') as completed,
             count(*) filter (where t.to_status = 'FAILED') as failed,
             count(*) as transitions,
-            count(*) filter (where t.outcome = 'retry') as retries,
+            count(*) filter (where t.error is not null and t.due_at is not null and t.to_status = t.from_status)
+                as retries,
             count(*) filter (where t.error is not null and t.kind <> 'act') as errors
         from (
             select t.* from transition t

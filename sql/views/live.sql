@@ -16,3 +16,5 @@ left join lateral (
     order by b.id limit 1) as l on true
 where o.root is null;
 comment on view live is 'One row a living saga: where it stands. With its key and input: overview.';
+comment on column live.status is 'SUSPENDED also where a line beside the main line is, and none runs that could go on.';
+comment on column live.moved_at is 'Its last transition, or its start.';

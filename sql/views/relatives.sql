@@ -14,3 +14,5 @@ select r.of, 'rerun as', r.saga_id, null, r.note from rerun r
 union all
 select r.saga_id, 'rerun of', r.of, null, r.note from rerun r;
 comment on view relatives is 'How sagas belong together: the sub-sagas of one, its parent, what it is a rerun of and was rerun as.';
+comment on column relatives.relation is 'What the other is to this one: sub-saga, parent, rerun as, rerun of.';
+comment on column relatives.step is 'The parent''s step that waits for the sub-saga.';

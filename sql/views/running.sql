@@ -15,3 +15,8 @@ cross join lateral (
         when 'action' then s.timeout when 'compensation' then s.undo_timeout else s.ask_timeout end as since) as r
 where o.worker is not null;
 comment on view running is 'What workers hold: since when, until when at most, which attempt, and who. stops_after: the saga is undone once this ends.';
+comment on column running.since is 'When the worker took it, or got it with the step before.';
+comment on column running.until is 'The attempt has ended by then, whatever happens; after that others take it.';
+comment on column running.stops_after is 'The saga is undone once this attempt has ended.';
+comment on column running.line is 'The line beside the main line; null: the main line.';
+comment on column running.heartbeat_age is 'How long ago its worker was last heard of.';

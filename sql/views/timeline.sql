@@ -23,7 +23,8 @@ select t.saga_id, t.seq, t.at,
     nullif(concat_ws(': ', t.error ->> 'type', t.error ->> 'message'), ''),
     make_interval(secs => t.took), t.due_at, t.worker,
     case t.kind
-        when 'act' then format('%s by %s: %s', a.act, a.actor, a.note)
+        -- Without an act of a person's, the engine's own: the saga that started this one is undone.
+        when 'act' then coalesce(a.act || ' by ' || a.actor || ': ' || a.note, t.error ->> 'message', 'moved on')
         when 'compensation' then format('undo of %s: %s', name.at, t.outcome)
         else format('%s: %s', name.at, t.outcome) end
         || case when t.attempt > 1 and t.kind <> 'act' then format(' (attempt %s)', t.attempt) else '' end

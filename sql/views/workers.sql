@@ -8,3 +8,6 @@ select w.id as worker, w.host, w.pid,
     w.started_at, clock() - w.started_at as age
 from worker w;
 comment on view workers is 'Every registered worker process: alive, draining (it takes no more), or dead, whose commands others will take.';
+comment on column workers.standing is 'alive, draining (takes no more), or dead (its lease is over).';
+comment on column workers.idle is 'It found nothing to do, and is woken by the next start.';
+comment on column workers.in_hand is 'The commands that it holds.';
