@@ -4,13 +4,14 @@
 --
 -- Living sagas are found in outbox, which is small; those that failed in failure; those that completed, or
 -- all, in instance from its newest on. A key, and a type that few sagas have, are found by their index.
+-- No sort where an index has the order: it would read all that p_scan allows before the first row comes out.
 create or replace function saga_page(
     p_filter jsonb default '{}', p_before uuid default null, p_limit integer default 50,
     p_scan integer default 20000)
 returns table (ids uuid[], next_before uuid)
 language plpgsql stable security definer set search_path from current
 set plan_cache_mode to force_custom_plan set enable_seqscan to off set enable_hashjoin to off
-set enable_mergejoin to off set jit to off as $$
+set enable_mergejoin to off set enable_sort to off set jit to off as $$
 #variable_conflict use_column
 declare
     f record;
