@@ -73,5 +73,5 @@ $(VENV)/.installed: pyproject.toml
 	fi; \
 	echo "Setting up $(VENV) with $$("$$found" --version) ..."; \
 	"$$found" -m venv --clear $(VENV)
-	@$(VENV)/bin/python -m pip install -q -e '.[embedded,examples,test,check]'
+	@$(VENV)/bin/python -m pip install -q -e '.[embedded,web,examples,test,check]'
 	@touch $@

@@ -19,6 +19,7 @@ LAYERS = [
     ["outbox.relay"],
     ["outbox.worker", "outbox.client", "outbox.operator", "outbox.rules", "outbox.metrics"],
     ["outbox.viewer"],
+    ["outbox.web"],
     ["outbox.cli"],
 ]
 FACES = len(LAYERS) - 1

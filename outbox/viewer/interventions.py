@@ -56,13 +56,14 @@ async def interventions(
     *,
     type: str | None = None,
     step: str | None = None,
+    error: str | None = None,
     after: tuple[datetime, UUID] | None = None,
     limit: int = 50,
 ) -> Queue:
     """What waits for a person, the longest first.
 
     Args:
-        type, step: of these only.
+        type, step, error: of these only; of an error its type.
         after: the ``next`` of the page before.
     """
     since, saga_id = after or (None, None)
@@ -70,9 +71,10 @@ async def interventions(
         connection, schema, Intervention,
         "{}.manual_intervention where (%s::text is null or type = %s) "
         "and (%s::text is null or step = %s) "
+        "and (%s::text is null or error ->> 'type' = %s) "
         "and (%s::timestamptz is null or (since, saga_id) > (%s, %s)) "
         "order by since, saga_id, line limit %s",
-        (type, type, step, step, since, since, saga_id, limit + 1),
+        (type, type, step, step, error, error, since, since, saga_id, limit + 1),
     )  # fmt: skip
     page = rows[:limit]
     # All lines of a saga that are suspended since one instant stand on one page.
@@ -80,6 +82,39 @@ async def interventions(
         page.pop()
     more = len(rows) > len(page)
     return Queue(page, _place(page[-1]) if more and page else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What waits for a person alike: at one step, after errors of one type (None: no error).
+    ``since``: the longest."""
+
+    type: str
+    step: str
+    error: str | None
+    count: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Brief:
+    type: str
+    step: str
+    error: dict[str, Any] | None
+    since: datetime
+
+
+async def groups(connection: Reader, schema: str, limit: int = 1000) -> list[Group]:
+    """What waits for a person, those alike together, the most first; of the ``limit`` that wait
+    the longest."""
+    rows = await read(
+        connection, schema, _Brief, "{}.manual_intervention order by since limit %s", (limit,)
+    )
+    found: dict[tuple[str, str, str | None], list[datetime]] = {}
+    for row in rows:
+        found.setdefault((row.type, row.step, (row.error or {}).get("type")), []).append(row.since)
+    together = [Group(*alike, len(since), since[0]) for alike, since in found.items()]
+    return sorted(together, key=lambda group: -group.count)
 
 
 async def past_resolutions(

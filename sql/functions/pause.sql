@@ -17,7 +17,7 @@ begin
         raise exception '% is paused already, by % since %: %', coalesce('saga type "' || p_type || '"', 'everything'),
             v_old.actor, v_old.at, v_old.note using errcode = 'SG005', hint = 'Nothing was changed.';
     end if;
-    insert into pause (type, note, actor, at) values (p_type, p_note, session_user, clock());
+    insert into pause (type, note, actor, at) values (p_type, p_note, actor(), clock());
     perform pauses_note();
     return (select count(*) from outbox where worker is not null and (p_type is null or type = p_type));
 end $$;

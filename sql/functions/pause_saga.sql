@@ -16,7 +16,7 @@ begin
             using errcode = 'SG005', hint = 'Nothing was changed.';
     end if;
     perform record_act(v_row, 'pause', p_note, null, v_now);
-    insert into pause (saga_id, note, actor, at) values (p_saga, p_note, session_user, v_now);
+    insert into pause (saga_id, note, actor, at) values (p_saga, p_note, actor(), v_now);
     perform pauses_note();
     return (select o.status from outbox o where o.id = p_saga);
 end $$;

@@ -2,7 +2,7 @@
 -- show_move(). Of a suspended saga the act keeps what was suspended, and why: see past_resolutions().
 create or replace function record_act(
     p_row outbox, p_act text, p_note text, p_error jsonb, p_at timestamptz,
-    p_result json default null, p_detail jsonb default null, p_actor text default session_user)
+    p_result json default null, p_detail jsonb default null, p_actor text default actor())
 returns void language plpgsql set search_path from current as $$
 declare
     v_seq integer;

@@ -40,7 +40,7 @@ begin
             using errcode = 'SG005', hint = 'It is tried again by itself; nothing was changed.';
     end if;
     insert into redelivery (event, subscription, saga_id, actor, note, at)
-    values (p_event, p_subscription, v_delivery.saga_id, session_user, p_note, v_now);
+    values (p_event, p_subscription, v_delivery.saga_id, actor(), p_note, v_now);
     perform call_relay();
 end $$;
 comment on function redeliver is 'Delivers an event once more: select saga.redeliver(''shop'', 4711, ''why'')';

@@ -39,7 +39,7 @@ begin
         v_number := v_number + 1;
     end loop;
     insert into rerun (saga_id, of, number, actor, note, at)
-    values (v_new.id, p_saga, v_number, session_user, p_note, clock());
+    values (v_new.id, p_saga, v_number, actor(), p_note, clock());
     return v_new.id;
 end $$;
 comment on function rerun is 'Operator act: start a saga anew that has ended: select saga.rerun(id, ''why'')';

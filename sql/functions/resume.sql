@@ -7,7 +7,7 @@ declare
     v_type text;
 begin
     perform pauses_lock(p_note);
-    update pause set resumed_at = v_now, resumed_by = session_user, resume_note = p_note
+    update pause set resumed_at = v_now, resumed_by = actor(), resume_note = p_note
     where saga_id is null and resumed_at is null and type is not distinct from p_type;
     if not found then
         raise exception '% is not paused', coalesce('saga type "' || p_type || '"', 'the whole installation')

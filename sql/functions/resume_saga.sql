@@ -7,7 +7,7 @@ declare
 begin
     perform pauses_lock(p_note);
     v_row := operator_lock(p_saga, p_seq, p_note);
-    update pause set resumed_at = v_now, resumed_by = session_user, resume_note = p_note
+    update pause set resumed_at = v_now, resumed_by = actor(), resume_note = p_note
         where saga_id = p_saga and resumed_at is null;
     if not found then
         raise exception 'saga % is not paused: it is %', p_saga, v_row.status

@@ -42,7 +42,7 @@ begin
                 'None of them waits for a signal.');
     end if;
     insert into signal (saga_id, name, key, payload, actor, at)
-    values (p_saga, p_name, coalesce(p_key, new_id()::text), p_payload, session_user, v_now)
+    values (p_saga, p_name, coalesce(p_key, new_id()::text), p_payload, actor(), v_now)
     on conflict on constraint signal_once_a_key do nothing
     returning number into v_number;
     if not found then

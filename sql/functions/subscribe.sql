@@ -47,7 +47,7 @@ begin
     insert into subscription as s (
         name, patterns, url, secrets, timeout, attempts, backoff, backoff_cap, actor, created_at)
     values (
-        p_name, p_patterns, p_url, v_secrets, p_timeout, p_attempts, p_backoff, p_backoff_cap, session_user, v_now)
+        p_name, p_patterns, p_url, v_secrets, p_timeout, p_attempts, p_backoff, p_backoff_cap, actor(), v_now)
     on conflict (name) do update
     set patterns = excluded.patterns, url = excluded.url, secrets = excluded.secrets, timeout = excluded.timeout,
         attempts = excluded.attempts, backoff = excluded.backoff, backoff_cap = excluded.backoff_cap,

@@ -1,0 +1,2 @@
+"""The dashboard: pages that show sagas and act on them, rendered by the server. Needs the extra
+``outbox-saga[web]``."""

@@ -1,0 +1,78 @@
+"""``/admin/live/…``: what changed on a page, as server-sent events (the HTML standard, 9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import orjson
+from markupsafe import Markup
+from psycopg import AsyncConnection
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.responses import Response
+
+from outbox.errors import NotFoundError
+from outbox.web.live import Topic
+from outbox.web.pages import fleet, interventions, listing, saga, types
+from outbox.web.site import Site
+from outbox.web.visit import Visit
+
+VIEWS: dict[str, Callable[[Visit], Topic]] = {
+    "sagas": listing.topic,
+    "saga": saga.topic,
+    "interventions": interventions.topic,
+    "types": types.list_topic,
+    "type": types.topic,
+    "health": fleet.health_topic,
+    "workers": fleet.workers_topic,
+    "schedules": fleet.schedules_topic,
+}
+
+_LOOK_AGAIN = 15.0  # seconds after which it is looked whether the session still holds
+
+
+async def live(visit: Visit) -> Response:
+    """A stream of fragments: first all, then those that change. It ends with the session."""
+    view = VIEWS.get(visit.path("view"))
+    if view is None:
+        raise NotFoundError(f"no page is called {visit.path('view')!r}")
+    site = visit.site
+    if not site.live.has_room:
+        return Response("too many pages are kept up to date at once", 503)
+    topics = [_nav_topic(site), view(visit)]
+    return EventSourceResponse(
+        _stream(visit, topics),
+        ping=15,
+        headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"},
+    )
+
+
+async def _stream(visit: Visit, topics: list[Topic]) -> AsyncIterator[ServerSentEvent]:
+    watcher = visit.site.live.watch(topics)
+    session = visit.session
+    cookie = visit.request.cookies.get("outbox_session")
+    ends = time.time() + 3600 if session is None else session.until
+    try:
+        while (left := ends - time.time()) > 0:
+            try:
+                changed = await asyncio.wait_for(anext(watcher), min(left, _LOOK_AGAIN))
+            except TimeoutError:
+                if session is not None and visit.site.sessions.read(cookie) is None:
+                    return
+                continue
+            yield ServerSentEvent(orjson.dumps(changed).decode(), event="fragments")
+    finally:
+        visit.site.live.leave(watcher)
+
+
+def _nav_topic(site: Site) -> Topic:
+    async def load(connection: AsyncConnection[Any]) -> dict[str, Markup]:
+        nav = await site.nav(connection)
+        return {
+            "nav-interventions": site.rendering.render("nav/interventions.html", nav=nav),
+            "nav-health": site.rendering.render("nav/health.html", nav=nav),
+        }
+
+    return Topic(("nav",), load, every=2.0)

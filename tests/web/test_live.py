@@ -1,0 +1,191 @@
+"""What changes is sent to who looks, and costs little."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+
+from outbox.errors import NotFoundError
+from outbox.telemetry import Telemetry
+from outbox.web.live import Live, Topic
+from tests.web.conftest import Browser, Served, wait_until
+from tests.web.world import start
+
+
+@contextlib.contextmanager
+def looking(browser: Browser, path: str) -> Iterator[Iterator[dict[str, str]]]:
+    """The fragments that a page is sent."""
+    with browser.http.stream("GET", f"/admin/live/{path}") as stream:
+        assert stream.status_code == 200
+        assert stream.headers["content-type"].startswith("text/event-stream")
+
+        def read() -> Iterator[dict[str, str]]:
+            for line in stream.iter_lines():
+                if line.startswith("data: "):
+                    yield orjson.loads(line.removeprefix("data: "))
+
+        yield read()
+
+
+def until(fragments: Iterator[dict[str, str]], name: str, words: str) -> str:
+    """The first fragment of this name with these words in it."""
+    return next(f[name] for f in fragments if words in f.get(name, ""))
+
+
+def test_a_list_and_a_saga_change_as_the_saga_moves(served: Served, viewer: Browser) -> None:
+    worker = served.engine.worker("order", lease=timedelta(hours=1))
+    with looking(viewer, "sagas?type=order") as rows:
+        until(rows, "saga-rows", "No saga fits")
+        saga = start(served.engine, "order", "watched", number=1)
+        row = until(rows, "saga-rows", "watched")
+        assert f'data-id="{saga}" data-status="CREATED"' in row
+        held = worker.claim_one()
+        until(rows, "saga-rows", 'data-status="EXECUTING"')
+        with looking(viewer, f"saga/{saga}") as parts:
+            first = next(f for f in parts if "saga-head" in f)
+            assert {"saga-diagram", "saga-gantt", "saga-timeline", "saga-data"} <= first.keys()
+            assert "csrf" not in orjson.dumps(first).decode(), "what is sent to all is nobody's own"
+            while held.fence is not None:
+                held = worker.say(held, "done")
+            head = until(parts, "saga-head", "COMPLETED")
+            assert 'data-version-now="' in head
+        until(rows, "saga-rows", 'data-status="COMPLETED"')
+    # The form that acts is each visitor's own, and is fetched.
+    acts = served.browser("ann").get(f"/sagas/{saga}/acts").text
+    assert "Run anew" in acts
+    assert 'name="csrf"' in acts
+    wait_until(lambda: not served.site.live._watched)
+
+
+def test_a_stream_ends_with_its_session_and_there_are_only_so_many(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.web.pages.live._LOOK_AGAIN", 0.2)
+    browser = served.browser("vera")
+    with looking(browser, "schedules") as parts:
+        other = Browser(served.base)
+        other.http.cookies.update(browser.http.cookies)
+        other.post("/logout", page="/sagas")
+        for _ in parts:
+            pass  # until it ends
+    monkeypatch.setattr(served.site.live, "_most", 0)
+    assert served.browser("vera").get("/live/sagas").status_code == 503
+
+
+def test_who_is_not_logged_in_is_told_nothing(served: Served) -> None:
+    assert served.browser().get("/live/sagas").status_code == 303
+    fetched = served.browser().http.get("/admin/sagas", headers={"X-Requested-With": "live"})
+    assert fetched.status_code == 401
+
+
+class Source:
+    """Something to watch, without a database: what is read of it, and how often."""
+
+    def __init__(self) -> None:
+        self.says = "one"
+        self.reads = 0
+        self.fails: Exception | None = None
+        self.was_read = asyncio.Event()
+
+    async def load(self, connection: Any) -> dict[str, str]:
+        self.reads += 1
+        self.was_read.set()
+        if self.fails is not None:
+            raise self.fails
+        return {"part": f'{self.says} <time datetime="x" data-age="">{self.reads} s</time>'}
+
+    async def is_read(self, times: int = 1) -> None:
+        """Waits until it has been read so many times more."""
+        for _ in range(times):
+            self.was_read.clear()
+            await asyncio.wait_for(self.was_read.wait(), 5)
+
+
+class Connection:
+    """As far as the live updates use one."""
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def lend() -> AsyncIterator[Any]:
+    yield Connection()
+
+
+async def soon(watcher: Any) -> dict[str, str]:
+    return dict(await asyncio.wait_for(anext(watcher), 5))
+
+
+async def test_many_who_look_at_one_thing_are_one_reader_and_nobody_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for pause in ("_LEAST_PAUSE", "_AFTER_TROUBLE"):
+        monkeypatch.setattr(f"outbox.web.live.{pause}", 0.01)
+    source = Source()
+    events: list[str] = []
+    live = Live(lend, 10, Telemetry(lambda event, *_: events.append(event)))
+    topics = [Topic("a", source.load, every=0.01)]
+    others = Source()
+    watchers = [live.watch([Topic("a", others.load)] if n else topics) for n in range(5)]
+    assert ["one" in (await soon(watcher))["part"] for watcher in watchers] == [True] * 5
+    assert others.reads == 0
+
+    # An age that has gone on is no change.
+    await source.is_read(2)
+    assert not watchers[0]._changed
+    source.says = "two"
+    assert ["two" in (await soon(watcher))["part"] for watcher in watchers] == [True] * 5
+
+    # Who comes later gets what is there; who is slow gets the latest only.
+    assert "two" in (await soon(live.watch(topics)))["part"]
+    source.says = "three"
+    await soon(watchers[0])
+    source.says = "four"
+    await soon(watchers[0])
+    assert "four" in (await soon(watchers[1]))["part"]
+
+    # What is gone, or a database that is away, ends nothing.
+    for error in (NotFoundError("gone"), psycopg.OperationalError("away")):
+        source.fails = error
+        await source.is_read()
+    source.fails, source.says = None, "five"
+    assert "five" in (await soon(watchers[0]))["part"]
+    assert "live_updates_failed" in events
+
+    for watcher in list(live._watchers):
+        live.leave(watcher)
+    assert live._task is not None
+    await asyncio.wait_for(live._task, 15)  # nobody looks: it ends
+    assert not live._watched
+
+
+async def test_reading_takes_a_tenth_of_the_time_at_most() -> None:
+    now = [0.0]
+    slept: list[float] = []
+    source = Source()
+
+    async def slow(connection: Any) -> dict[str, str]:
+        now[0] += 2.0
+        return await source.load(connection)
+
+    live = Live(lend, 10, Telemetry(), lambda: now[0])
+    watcher = live.watch([Topic("slow", slow, every=0.5)])
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        live.leave(watcher)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("outbox.web.live.asyncio.sleep", sleep)
+        assert live._task is not None
+        await live._task
+    assert slept == [18.0]
