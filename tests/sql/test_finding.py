@@ -171,10 +171,14 @@ def test_a_page_looks_at_few_rows(engine: Engine) -> None:
             given = json.dumps(filter)
             connection.execute("select * from find_sagas(%s)", (given,)).fetchall()
             looks.take()  # the catalogs are read now
-            connection.execute("select * from find_sagas(%s)", (given,)).fetchall()
-            pages, scanned = looks.take()
-            assert scanned == [], f"{given} scanned a table"
-            assert pages < PAGES, f"{given} looked at {pages} pages"
+            seen = []
+            # The least of three: what others do in the server may have them read anew.
+            for _ in range(3):
+                connection.execute("select * from find_sagas(%s)", (given,)).fetchall()
+                pages, scanned = looks.take()
+                assert scanned == [], f"{given} scanned a table"
+                seen.append(pages)
+            assert min(seen) < PAGES, f"{given} looked at {seen} pages"
 
 
 def test_rows_by_their_ids_are_found_by_the_index(engine: Engine) -> None:
