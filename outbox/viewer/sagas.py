@@ -209,8 +209,13 @@ async def counts(connection: Reader, schema: str, window: timedelta = timedelta(
     """How many sagas live, by type and status, and how many have ended within a window."""
     async with at_one_moment(connection):
         live = await read(connection, schema, Count, "{}.counts order by type, status")
-        ended = await read(connection, schema, Count, "{}.ended_since(%s)", (window,))
-    return Counts(live, ended, window)
+        gone = await ended(connection, schema, window)
+    return Counts(live, gone, window)
+
+
+async def ended(connection: Reader, schema: str, window: timedelta) -> list[Count]:
+    """How many sagas have ended within a window, by type and status."""
+    return await read(connection, schema, Count, "{}.ended_since(%s)", (window,))
 
 
 async def live_counts(connection: Reader, schema: str) -> list[Count]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -19,7 +19,10 @@ from outbox.store.acting import acting_as
 from outbox.store.connect import complete_dsn, configure
 from outbox.telemetry import Telemetry
 from outbox.viewer import fleet, sagas
+from outbox.viewer.fleet import Finding
+from outbox.viewer.sagas import Count, Counts
 from outbox.web.accounts import User, load_accounts
+from outbox.web.cached import Cached
 from outbox.web.live import Live
 from outbox.web.mask import Masking
 from outbox.web.rendering import Rendering
@@ -32,7 +35,7 @@ _WAIT = 3.0  # seconds for a connection
 _SNAPSHOT = (
     "set transaction isolation level repeatable read read only; set local statement_timeout = '10s'"
 )
-_NAV_LASTS, _HEALTH_LASTS = 2.0, 15.0
+ENDED = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,17 @@ class Site:
                 "prepare_threshold": 1 if settings.prepared_statements else None,
             },
         )
-        self._nav: Nav | None = None
-        self._nav_until = self._health_until = 0.0
+        schema = self.schema
+        self._living = Cached(lambda connection: sagas.live_counts(connection, schema), 0.9)
+        self._health = Cached(self._findings, 15.0)
+        self._ended = Cached(self._ended_lately, 5.0)
+
+    async def _findings(self, connection: AsyncConnection[Any]) -> list[Finding]:
+        found = await fleet.health(connection, self.schema)
+        return [finding for finding in found if finding.severity != "info"]
+
+    async def _ended_lately(self, connection: AsyncConnection[Any]) -> list[Count]:
+        return await sagas.ended(connection, self.schema, ENDED)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -119,20 +131,17 @@ class Site:
             yield connection
 
     async def nav(self, connection: AsyncConnection[Any]) -> Nav:
-        """What stands in the navigation, read every few seconds at most."""
-        now = time.monotonic()
-        known = self._nav
-        if known is not None and now < self._nav_until:
-            return known
-        counts = await sagas.live_counts(connection, self.schema)
-        suspended = sum(c.sagas for c in counts if c.status == "SUSPENDED")
-        if known is None or now >= self._health_until:
-            findings = [
-                f for f in await fleet.health(connection, self.schema) if f.severity != "info"
-            ]
-            self._health_until = now + _HEALTH_LASTS
-            self._nav = Nav(suspended, len(findings), findings[0].severity if findings else "")
-        else:
-            self._nav = Nav(suspended, known.findings, known.worst)
-        self._nav_until = now + _NAV_LASTS
-        return self._nav
+        """What stands in the navigation."""
+        counts = await self.living(connection)
+        findings = await self._health.get(connection) or []
+        worst = findings[0].severity if findings else ""
+        return Nav(counts.living("SUSPENDED"), len(findings), worst)
+
+    async def living(self, connection: AsyncConnection[Any]) -> Counts:
+        """How many sagas live, by type and status."""
+        return Counts(await self._living.get(connection) or [], [], ENDED)
+
+    async def ended(self, connection: AsyncConnection[Any], within: float) -> list[Count] | None:
+        """How many sagas have ended lately (``ENDED``), by type and status; None where that could
+        not be found out within so many seconds."""
+        return await self._ended.get(connection, within)

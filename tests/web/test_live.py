@@ -13,7 +13,9 @@ import psycopg
 import pytest
 
 from outbox.errors import NotFoundError
+from outbox.store.connect import connect
 from outbox.telemetry import Telemetry
+from outbox.web.cached import Cached
 from outbox.web.live import Live, Topic
 from tests.web.conftest import Browser, Served, wait_until
 from tests.web.world import start
@@ -189,3 +191,40 @@ async def test_reading_takes_a_tenth_of_the_time_at_most() -> None:
         assert live._task is not None
         await live._task
     assert slept == [18.0]
+
+
+async def test_what_takes_long_to_read_is_read_seldom() -> None:
+    now, reads = [0.0], [0]
+
+    async def read(connection: Any) -> int:
+        reads[0] += 1
+        now[0] += 2.0
+        return reads[0]
+
+    cached = Cached(read, 1.0, lambda: now[0])
+    assert [await cached.get(Connection()) for _ in range(3)] == [1, 1, 1]  # type: ignore[arg-type]
+    now[0] += 39
+    assert await cached.get(Connection()) == 1  # type: ignore[arg-type]
+    now[0] += 2
+    assert await cached.get(Connection()) == 2  # type: ignore[arg-type]
+
+
+async def test_what_cannot_be_read_in_time_is_left_out(served: Served) -> None:
+    slow = [True]
+
+    async def read(connection: Any) -> str:
+        await connection.execute("select pg_sleep(%s)", (30 if slow[0] else 0,))
+        return "read"
+
+    now = [0.0]
+    cached = Cached(read, 1.0, lambda: now[0])
+    async with await connect(served.engine.schema.dsn) as connection, connection.transaction():
+        assert await cached.get(connection, 0.02) is None
+        now[0] += 100
+        slow[0] = False
+        assert await cached.get(connection, 5) == "read"
+        now[0] += 100
+        slow[0] = True
+        assert await cached.get(connection, 0.02) == "read", "the one before is better than none"
+        row = await (await connection.execute("select 1")).fetchone()
+        assert row == (1,)

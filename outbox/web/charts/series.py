@@ -71,7 +71,7 @@ class Frame:
             )
         names = 4 if self.width > 500 else 2
         span = self.window.end - self.window.start
-        form = "%H:%M" if span <= timedelta(days=1) else "%d %b"
+        form = "%H:%M" if span <= timedelta(hours=30) else "%d %b"
         for place in range(names + 1):
             at = self.window.start + span * place / names
             anchor = "start" if place == 0 else "end" if place == names else "middle"

@@ -116,20 +116,25 @@ async def saga_list(visit: Visit) -> Response:
 def topic(visit: Visit) -> Topic:
     """The page's live parts."""
     asked, site = wanted(visit), visit.site
-    return Topic(("sagas", asked), lambda connection: load(site, connection, asked))
+    return Topic(("sagas", asked), lambda connection: load(site, connection, asked, 1.0))
 
 
-async def load(site: Site, connection: AsyncConnection[Any], asked: Wanted) -> dict[str, Markup]:
-    """The parts of the page that change."""
-    counts = await sagas.counts(connection, site.schema)
+async def load(
+    site: Site, connection: AsyncConnection[Any], asked: Wanted, within: float = 0.05
+) -> dict[str, Markup]:
+    """The parts of the page that change; what has ended lately only where that can be counted
+    within so many seconds."""
+    counts = await site.living(connection)
     found = await _find(site, connection, asked)
-    ended = {
-        status: sum(c.sagas for c in counts.ended if c.status == status)
+    ended = await site.ended(connection, within)
+    of_type = [c for c in ended or () if asked.filter.type in (None, c.type)]
+    lately = {
+        status: None if ended is None else sum(c.sagas for c in of_type if c.status == status)
         for status in ("COMPLETED", "FAILED")
     }
     return {
         "saga-counts": site.rendering.render(
-            "sagas/counts.html", counts=counts, ended=ended, asked=asked
+            "sagas/counts.html", counts=counts, ended=lately, asked=asked
         ),
         "saga-rows": site.rendering.render("sagas/rows.html", page=found, asked=asked),
         "saga-pager": site.rendering.render("sagas/pager.html", page=found, asked=asked),

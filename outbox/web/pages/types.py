@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from starlette.responses import Response
 
 from outbox.errors import InputError, NotFoundError
-from outbox.viewer import fleet, rates, sagas
+from outbox.viewer import fleet, rates
 from outbox.viewer.plan import plan_of
 from outbox.viewer.rates import Completion, LatencyAt
 from outbox.web.charts.diagram import diagram
@@ -59,7 +59,7 @@ def list_topic(visit: Visit) -> Topic:
 
 async def _load_list(site: Site, connection: AsyncConnection[Any]) -> dict[str, Markup]:
     versions = await fleet.versions(connection, site.schema)
-    counts = await sagas.live_counts(connection, site.schema)
+    counts = (await site.living(connection)).live
     day = await rates.completion(connection, site.schema, bucket=timedelta(days=1))
     pauses = {p.type for p in await fleet.paused(connection, site.schema) if p.saga_id is None}
     return {
@@ -123,7 +123,7 @@ async def _load_type(
 ) -> dict[str, Markup]:
     span = SPANS[chosen]
     versions = await fleet.versions(connection, site.schema, name)
-    counts = await sagas.live_counts(connection, site.schema)
+    counts = (await site.living(connection)).live
     completion = await rates.completion(connection, site.schema, span.length, name, span.bucket)
     over = await rates.latency_over(connection, site.schema, span.length, span.bucket, name)
     steps = await rates.latency(connection, site.schema, span.length, name)
