@@ -7,11 +7,12 @@ import time
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, overload
+from typing import Any, Literal, LiteralString, overload
 from uuid import UUID
 
 import orjson
 from psycopg import AsyncConnection, Connection
+from psycopg.sql import Composed
 from pydantic import BaseModel, ValidationError
 
 from outbox.definition.flow import Wait
@@ -20,6 +21,7 @@ from outbox.definition.saga import Saga
 from outbox.errors import InputError, NotFoundError
 from outbox.store.functions import call
 from outbox.store.perform import Either, Rows, perform
+from outbox.trace_context import current_trace
 
 Input = BaseModel | Mapping[str, Any]
 Delivery = Literal["delivered", "kept", "repeated"]
@@ -70,15 +72,9 @@ class Client:
     """
 
     def __init__(self, schema: str = "saga") -> None:
-        self._start = call(
-            schema, "select * from {}.start_many(%s, %s::text[]::jsonb[], %s::text[], %s, %s, %s)"
-        )
-        self._start_once_per = call(
-            schema, "select * from {}.start_once_per(%s, %s::text::jsonb, %s, %s, %s, %s)"
-        )
-        self._start_debounced = call(
-            schema, "select * from {}.start_debounced(%s, %s::text::jsonb, %s, %s, %s)"
-        )
+        self._start = _Start(schema, "start_many(%s, %s::text[]::jsonb[], %s::text[], %s, %s, %s)")
+        self._start_once_per = _Start(schema, "start_once_per(%s, %s::text::jsonb, %s, %s, %s, %s)")
+        self._start_debounced = _Start(schema, "start_debounced(%s, %s::text::jsonb, %s, %s, %s)")
         self._signal = call(schema, "select {}.signal(%s, %s, %s::text::json, %s)")
         columns = (
             "saga_id, type, version, key, status, state, step, seq, reason, output, error, "
@@ -144,7 +140,7 @@ class Client:
             KeyConflictError: the key names a saga with another input.
         """
         parameters = self._parameters(saga, [(key, input)], due_at, priority)
-        return perform(connection, self._start, parameters, lambda rows: _started(rows)[0])
+        return perform(connection, *self._start(parameters), lambda rows: _started(rows)[0])
 
     @overload
     def start_many(
@@ -179,7 +175,7 @@ class Client:
     ) -> list[Started] | Awaitable[list[Started]]:
         """As ``start``, for many (key, input) pairs in one statement: all of them, or none."""
         parameters = self._parameters(saga, sagas, due_at, priority)
-        return perform(connection, self._start, parameters, _started)
+        return perform(connection, *self._start(parameters), _started)
 
     @overload
     def start_once_per(
@@ -228,7 +224,9 @@ class Client:
         _check_key(key)
         type_, version = (saga.type, saga.version) if isinstance(saga, Saga) else (saga, None)
         parameters = (type_, dump_input(saga, input), key, period, version, priority)
-        return perform(connection, self._start_once_per, parameters, lambda rows: _started(rows)[0])
+        return perform(
+            connection, *self._start_once_per(parameters), lambda rows: _started(rows)[0]
+        )
 
     @overload
     def start_debounced(
@@ -281,7 +279,7 @@ class Client:
         type_ = saga.type if isinstance(saga, Saga) else saga
         parameters = (type_, dump_input(saga, input), key, quiet, longest)
         return perform(
-            connection, self._start_debounced, parameters, lambda rows: _started(rows)[0]
+            connection, *self._start_debounced(parameters), lambda rows: _started(rows)[0]
         )
 
     @overload
@@ -432,6 +430,24 @@ class Client:
         return (type_, [i for _, i in pairs], [k for k, _ in pairs], version, due_at, priority)
 
 
+class _Start:
+    """A statement that starts sagas; in a caller's span, it keeps that with them."""
+
+    def __init__(self, schema: str, function: LiteralString) -> None:
+        # Each is a name and placeholders of ours.
+        kept = "{}.keep_trace(s.id, %s, %s, s.created)"
+        self._plain = call(schema, f"select * from {{}}.{function}")  # noqa: S608
+        self._traced = call(
+            schema,
+            f"select s.id, s.key, s.created, {kept} from {{}}.{function} as s",  # noqa: S608
+        )
+
+    def __call__(self, parameters: tuple[Any, ...]) -> tuple[Composed, tuple[Any, ...]]:
+        if (trace := current_trace()) is None:
+            return self._plain, parameters
+        return self._traced, (*trace, *parameters)
+
+
 def dump_input(saga: Saga[Any] | str, input: Input) -> str:
     """An input as JSON text, checked against the saga's model where the saga is given.
 
@@ -497,7 +513,7 @@ def _check_key(key: str | None) -> None:
 
 
 def _started(rows: Rows) -> list[Started]:
-    return [Started(*row) for row in rows]
+    return [Started(*row[:3]) for row in rows]
 
 
 def _check_time(status: SagaStatus, end: float, timeout: float) -> None:

@@ -78,6 +78,11 @@ class Settings(BaseSettings):
         le=65535,
     )
     metrics_host: str = Field("127.0.0.1", description="The address that /metrics listens on.")
+    tracing: bool = Field(
+        False,
+        description="Give OpenTelemetry a span of each attempt and saga; where they go is told by "
+        "its own variables, such as OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
     smtp_url: SecretStr | None = Field(
         None,
         description="Where to send mails of events: smtp://user:password@host:587 (STARTTLS where "

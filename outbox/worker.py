@@ -25,6 +25,7 @@ from outbox.engine.lease import Lease
 from outbox.engine.link import Links
 from outbox.engine.remember import Memories
 from outbox.engine.shared_transaction import SharedTransaction
+from outbox.engine.trace import Tracer
 from outbox.engine.transaction import Transactions
 from outbox.engine.wake import Wake
 from outbox.errors import DefinitionError, OutboxError, translated
@@ -54,6 +55,7 @@ class Worker:
         settings: how.
         dsn: the database.
         telemetry: where the events go.
+        tracer: makes the spans, if there are to be some.
 
     Raises:
         DefinitionError: two apps have the same version of a saga type.
@@ -61,12 +63,18 @@ class Worker:
     """
 
     def __init__(
-        self, apps: Sequence[App], settings: Settings, dsn: str, telemetry: Telemetry
+        self,
+        apps: Sequence[App],
+        settings: Settings,
+        dsn: str,
+        telemetry: Telemetry,
+        tracer: Tracer | None = None,
     ) -> None:
         self._apps = apps
         self._settings = settings
         self._dsn = dsn
         self._telemetry = telemetry
+        self._tracer = tracer
         self._functions = Functions(settings.schema_name)
         self._sagas = {key: saga for app in apps for key, saga in app.sagas.items()}
         if len(self._sagas) != sum(len(app.sagas) for app in apps):
@@ -150,8 +158,11 @@ class Worker:
                 resources=resources,
                 threads=settings.threads,
                 memory=memories.of,
+                tracer=self._tracer,
             )
-            advancer = Advancer(link("advance"), self._functions, lease, self._telemetry)
+            advancer = Advancer(
+                link("advance"), self._functions, lease, self._telemetry, self._tracer
+            )
             transactional = Transactions(
                 [link("transaction") for _ in range(settings.transactions)],
                 self._functions,
@@ -184,6 +195,7 @@ class Worker:
                 self._telemetry,
                 begin=follower.begin,
                 poll=settings.poll,
+                traced=self._tracer is not None,
             )
             relay = Relay(
                 self._dsn,

@@ -11,13 +11,16 @@ ROOT = Path(__file__).parents[1]
 
 # From the top: a module may import from its own layer and from those before it.
 LAYERS = [
-    ["outbox.errors", "outbox.tally"],
+    ["outbox.errors", "outbox.tally", "outbox.trace_context"],
     ["outbox.settings", "outbox.telemetry"],
     ["outbox.definition"],
     ["outbox.store"],
     ["outbox.engine"],
     ["outbox.relay"],
-    ["outbox.worker", "outbox.client", "outbox.operator", "outbox.rules", "outbox.metrics"],
+    [
+        *("outbox.worker", "outbox.client", "outbox.operator", "outbox.rules"),
+        *("outbox.metrics", "outbox.tracing"),
+    ],
     ["outbox.viewer"],
     ["outbox.web"],
     ["outbox.cli"],

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from outbox import metrics
+from outbox import metrics, tracing
 from outbox.cli.shell import end_in_order_at_sigterm, friendly, load_apps, opened, settings_of
 from outbox.settings import Settings
 from outbox.store.connect import complete_dsn, describe_dsn
@@ -65,7 +65,9 @@ def work(
             schema=settings.schema_name,
             runs=[f"{t} version {v}" for app in found for t, v in app.sagas],
         )
-        worker = Worker(found, settings, dsn, telemetry)
+        provider = tracing.provider() if settings.tracing else None
+        tracer = None if provider is None else tracing.OtelTracer(provider)
+        worker = Worker(found, settings, dsn, telemetry, tracer)
         stop_metrics = _serve_metrics(settings, dsn, telemetry)
         _collect_less()
         loop = uvloop.new_event_loop()
@@ -76,6 +78,8 @@ def work(
             code = int(at_once.code or 0)
         finally:
             stop_metrics()
+            if provider is not None:
+                provider.shutdown()  # sends what has not been sent
     if code or worker.left_behind:
         # The interpreter would wait for handlers that outlived their time, perhaps for ever.
         sys.stderr.flush()

@@ -109,6 +109,8 @@ class Command(Generic[I_co]):
         revision: how often the idempotency key was changed, each time because an attempt was known
             to have had no effect.
         element: the place of the element, from 0, of a step that runs for each of some.
+        trace_context: the attempt's W3C trace context, as headers for what the handler calls; empty
+            where the worker does not trace (``OUTBOX_TRACING``).
     """
 
     saga_id: UUID
@@ -127,6 +129,7 @@ class Command(Generic[I_co]):
     _resources: Iterable[object] = field(default=(), repr=False)
     _memory: Callable[[], Memory] | None = field(default=None, repr=False)
     _events: list[tuple[str, bytes]] | None = field(default=None, repr=False)
+    trace_context: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def idempotency_key(self) -> str:

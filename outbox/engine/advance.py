@@ -14,6 +14,7 @@ from outbox.engine.attempt import Attempt
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
 from outbox.engine.link import Link
+from outbox.engine.trace import Tracer
 from outbox.store.connect import Connection
 from outbox.store.functions import Answer, Functions, Report
 from outbox.tally import Tally
@@ -31,12 +32,18 @@ class Advancer:
     batches form by themselves."""
 
     def __init__(
-        self, link: Link, functions: Functions, lease: Lease, telemetry: Telemetry
+        self,
+        link: Link,
+        functions: Functions,
+        lease: Lease,
+        telemetry: Telemetry,
+        tracer: Tracer | None = None,
     ) -> None:
         self._link = link
         self._functions = functions
         self._lease = lease
         self._telemetry = telemetry
+        self._tracer = tracer
         self._queue: list[tuple[Attempt, Then]] = []
         self._filled = asyncio.Event()
         self.emitted = asyncio.Event()
@@ -70,6 +77,8 @@ class Advancer:
         done = isinstance(attempt.outcome, Done)
         if (tally := self._telemetry.tally) is not None:
             self._count(tally, attempt, answer, done)
+        if self._tracer is not None and answer.status in ("COMPLETED", "FAILED"):
+            self._tracer.end_saga(attempt.held, answer.status)
         # A refusal is an answer, which the saga was made for; what else fails is trouble.
         quiet = isinstance(attempt.outcome, Done | Refused | Decision)
         level: Level = "info" if quiet else "warning"

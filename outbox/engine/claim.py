@@ -29,6 +29,7 @@ class Claimer:
     Args:
         begin: called with each claimed command; it runs it and lets go of it in the end.
         poll: seconds after which to look though nobody woke this worker.
+        traced: whether to ask of each claimed saga where its trace comes from.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Claimer:
         *,
         begin: Callable[[HeldCommand], None],
         poll: float,
+        traced: bool = False,
     ) -> None:
         self._link = link
         self._functions = functions
@@ -51,6 +53,7 @@ class Claimer:
         self._telemetry = telemetry
         self._begin = begin
         self._poll = poll
+        self._traced = traced
         self._claiming = asyncio.Lock()
         # By (type, version): the latest due_at that was claimed of it.
         self._floors: dict[tuple[str, int], datetime] = {}
@@ -123,10 +126,21 @@ class Claimer:
             if claimed and self._telemetry.tally is not None:
                 self._telemetry.tally.claims.add(len(claimed))
             begin_before = began + self._lease.hold
+            held = []
             for row in claimed:
                 self._floors[row.type, row.version] = row.due_at  # they come in its order
-                self._begin(from_claim(row, self._hand.sagas[row.type, row.version], begin_before))
+                held.append(from_claim(row, self._hand.sagas[row.type, row.version], begin_before))
+            if self._traced and held:
+                await self._find_traces(held)
+            for command in held:
+                self._begin(command)
         return claimed
+
+    async def _find_traces(self, held: list[HeldCommand]) -> None:
+        sagas = list({command.shared.saga_id for command in held})
+        found = await self._link.run(lambda c: self._functions.trace_contexts(c, sagas))
+        for command in held:
+            command.shared.trace = found[command.shared.saga_id]
 
     async def _sleep(self) -> None:
         """Sleeps until something is due, or somebody wakes this worker; looks every poll."""

@@ -8,6 +8,7 @@ than its handler.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from outbox.engine.clock import clock
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
 from outbox.engine.threads import DrainingError, Threads
+from outbox.engine.trace import CallSpan, Tracer
 from outbox.engine.watch import Watch, Watched
 from outbox.store.connect import Connection
 from outbox.telemetry import Telemetry
@@ -47,6 +49,7 @@ class Executor:
         resources: what the app's lifespan yielded.
         threads: how many plain functions may run at once.
         memory: makes what a command remembers its sub-effects by.
+        tracer: makes a span of each attempt.
     """
 
     def __init__(
@@ -57,11 +60,13 @@ class Executor:
         resources: Iterable[object],
         threads: int,
         memory: Callable[[HeldCommand], Memory] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._lease = lease
         self._telemetry = telemetry
         self._resources = tuple(resources)
         self._memory = memory
+        self._tracer = tracer
         self._watch = Watch()
         self._preparing: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -126,9 +131,16 @@ class Executor:
             arguments = held.arguments(command)
         except Exception as error:  # noqa: BLE001 - the stored input is not what the model accepts
             return Attempt.unbegun(held, error)
-        watched, failure, value = await self._run_in(tx, [held], *arguments)
-        outcome = failure or keep(held.runnable, value, self._lease)
-        return _to_attempt(held, watched, outcome, command)
+        span = self._begin_span([held], [command])
+        attempt = None
+        try:
+            watched, failure, value = await self._run_in(tx, [held], *arguments, span=span)
+            outcome = failure or keep(held.runnable, value, self._lease)
+            attempt = _to_attempt(held, watched, outcome, command)
+        finally:
+            if span is not None:
+                span.end(None if attempt is None else [attempt])
+        return attempt
 
     async def execute_bulk(
         self, group: Sequence[HeldCommand], tx: Connection
@@ -150,16 +162,27 @@ class Executor:
         if not places:
             return attempts
         runnable = group[0].runnable
-        watched, failure, value = await self._run_in(tx, [group[p] for p in places], commands)
-        if failure is not None:
-            outcomes = [(failure, False)] * len(places)
-        else:
-            outcomes = self._outcomes(runnable, value, len(places))
-        for place, command, (outcome, wrote_nothing) in zip(
-            places, commands, outcomes, strict=True
-        ):
-            attempt = attempts[place] = _to_attempt(group[place], watched, outcome, command)
-            attempt.wrote_nothing = wrote_nothing
+        called = [group[place] for place in places]
+        span = self._begin_span(called, commands)
+        ended = None
+        try:
+            watched, failure, value = await self._run_in(tx, called, commands, span=span)
+            if failure is not None:
+                outcomes = [(failure, False)] * len(places)
+            else:
+                outcomes = self._outcomes(runnable, value, len(places))
+            ended = []
+            for held, command, (outcome, wrote_nothing) in zip(
+                called, commands, outcomes, strict=True
+            ):
+                attempt = _to_attempt(held, watched, outcome, command)
+                attempt.wrote_nothing = wrote_nothing
+                ended.append(attempt)
+        finally:
+            if span is not None:
+                span.end(ended)
+        for place, attempt in zip(places, ended, strict=True):
+            attempts[place] = attempt
         return attempts
 
     async def _begin_when_ready(self, held: HeldCommand, then: Then) -> None:
@@ -198,19 +221,36 @@ class Executor:
             then(held, attempt)
             return
 
+        assert command is not None
+        span = self._begin_span([held], [command])
+
         def ended(watched: Watched, failure: Outcome | None, value: Any) -> None:
             if watched.is_left_behind and watched.future is not None and not runnable.is_async:
                 self.threads.leave_behind(watched.future)
             outcome = failure or keep(runnable, value, self._lease)
-            then(held, _to_attempt(held, watched, outcome, command))
+            attempt = _to_attempt(held, watched, outcome, command)
+            if span is not None:
+                span.end([attempt])
+            then(held, attempt)
 
         watched = Watched(began, runnable.timeout, ended)
         self._watch.add(watched)
+        context = None if span is None else span.context
         if runnable.is_async:
             run = self._run(watched, (held,), *arguments)
-            watched.future = asyncio.Task(run, loop=self._loop)
+            watched.future = asyncio.Task(run, loop=self._loop, context=context)
         else:
-            self._run_in_thread(watched, held, arguments)
+            self._run_in_thread(watched, held, arguments, context)
+
+    def _begin_span(
+        self, group: Sequence[HeldCommand], commands: Sequence[Command[Any]]
+    ) -> CallSpan | None:
+        if self._tracer is None:
+            return None
+        span = self._tracer.begin(group)
+        for command, carrier in zip(commands, span.carriers, strict=True):
+            command.trace_context = carrier
+        return span
 
     async def _run(self, watched: Watched, group: Sequence[HeldCommand], *arguments: Any) -> None:
         """Calls an async handler, and says what it came to."""
@@ -235,14 +275,20 @@ class Executor:
             self._refuse_late(group, failure)
 
     def _run_in_thread(
-        self, watched: Watched, held: HeldCommand, arguments: tuple[Any, ...]
+        self,
+        watched: Watched,
+        held: HeldCommand,
+        arguments: tuple[Any, ...],
+        context: contextvars.Context | None,
     ) -> None:
         """Calls a plain handler in the thread reserved for it, and says what it came to."""
         handler, retry = held.runnable.handler, held.runnable.retry
 
         def call(arguments: tuple[Any, ...]) -> Any:
             try:
-                return handler(*arguments)
+                if context is None:
+                    return handler(*arguments)
+                return context.run(handler, *arguments)
             except SystemExit as error:
                 raise _contained(error) from error
 
@@ -259,7 +305,11 @@ class Executor:
         watched.future.add_done_callback(done)
 
     async def _run_in(
-        self, tx: Connection, group: Sequence[HeldCommand], *arguments: Any
+        self,
+        tx: Connection,
+        group: Sequence[HeldCommand],
+        *arguments: Any,
+        span: CallSpan | None = None,
     ) -> tuple[Watched, Outcome | None, Any]:
         """Runs a transactional handler to its end; when it is cancelled itself, it ends the handler
         first. Closes the connection of a handler that is left behind."""
@@ -272,7 +322,8 @@ class Executor:
         watched = Watched(clock(), group[0].runnable.timeout, ended)
         self._watch.add(watched)
         run = self._run(watched, group, *arguments, tx)
-        watched.future = asyncio.Task(run, loop=self._loop)
+        context = None if span is None else span.context
+        watched.future = asyncio.Task(run, loop=self._loop, context=context)
         try:
             failure, value = await waiting
         except asyncio.CancelledError:

@@ -14,13 +14,14 @@ from outbox.definition.command import Command, Kind, Memory, parsed
 from outbox.definition.flow import SubSaga
 from outbox.definition.node import Node
 from outbox.definition.saga import Saga
-from outbox.store.functions import Answer, Claimed
+from outbox.store.functions import Answer, Claimed, TraceOrigin
 
 
 @dataclass(slots=True, eq=False)
 class SharedState:
     """What a saga keeps from step to step while it stays in this worker's hand: its results, as
-    they were read or as JSON, and its input, once as it was read and once validated."""
+    they were read or as JSON, and its input, once as it was read and once validated; and where its
+    trace comes from, if this worker traces."""
 
     saga: Saga[Any]
     command: UUID
@@ -29,6 +30,7 @@ class SharedState:
     input: Any
     results: dict[str, Any]
     model: Any = None
+    trace: TraceOrigin | None = None
 
 
 @dataclass(slots=True, eq=False)

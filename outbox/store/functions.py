@@ -92,6 +92,18 @@ class TypeAlert(NamedTuple):
     message: str
 
 
+class TraceOrigin(NamedTuple):
+    """Where a saga's trace comes from, as ``trace_contexts`` returns it: its parent, if it is a
+    sub-saga, the topmost of its parents (or itself), and the W3C trace context in which that one
+    was started, if its caller had one."""
+
+    saga_id: UUID
+    parent: UUID | None
+    root: UUID
+    traceparent: str | None
+    tracestate: str | None
+
+
 class DueSchedule(NamedTuple):
     """A schedule of which a tick is due, as ``due_schedules`` returns it."""
 
@@ -124,8 +136,9 @@ class Report:
 
 
 def call(schema: str, template: LiteralString) -> sql.Composed:
-    """A statement with the schema's name in place of ``{}``."""
-    return sql.SQL(template).format(sql.Identifier(schema))
+    """A statement with the schema's name in place of each ``{}``."""
+    name = sql.Identifier(schema)
+    return sql.SQL(template).format(*[name] * template.count("{}"))
 
 
 class Functions:
@@ -169,6 +182,7 @@ class Functions:
             schema,
             "select * from {}.start_ticks(%s, %s, %s, %s, %s::timestamptz[], %s, %s)",
         )
+        self._trace_contexts = call(schema, "select * from {}.trace_contexts(%s)")
         self._declare_limits = call(schema, "select {}.declare_limits(%s, %s, %s::jsonb)")
 
     async def register(
@@ -241,6 +255,13 @@ class Functions:
             binary=True,
         )
         return [Claimed(*row) for row in await cursor.fetchall()]
+
+    async def trace_contexts(
+        self, connection: Connection, sagas: Sequence[UUID]
+    ) -> dict[UUID, TraceOrigin]:
+        """Where the traces of some sagas come from."""
+        cursor = await connection.execute(self._trace_contexts, (UuidArray.of(sagas),))
+        return {row[0]: TraceOrigin(*row) for row in await cursor.fetchall()}
 
     async def advance(
         self, connection: Connection, worker: UUID, reports: Sequence[Report]

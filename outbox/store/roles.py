@@ -13,12 +13,14 @@ from outbox.store.connect import Connection
 
 _PRODUCER = (
     "start", "start_many", "input_schema", "signal", "start_once_per", "start_debounced",
+    "keep_trace",
 )  # fmt: skip
 _WORKER = (
     "register", "register_worker", "heartbeat", "deregister_worker", "doze", "claim", "advance",
     "recall", "lock_held", "release", "held", "reap", "raise_alerts", "raise_type_alerts", "purge",
     "declare_limits", "due_schedules", "start_ticks", "recalled", "remember", "register_subscriber",
     "has_webhooks", "route_events", "take_delivery", "delivered", "not_delivered",
+    "trace_contexts",
 )  # fmt: skip
 _OPERATOR = (
     "retry", "abort", "cancel", "resolve", "audit", "skip", "amend", "pause", "resume",

@@ -15,6 +15,7 @@ begin
     delete from rerun r where r.saga_id = any (v_gone);
     delete from failure f where f.saga_id = any (v_gone);
     delete from act a where a.saga_id = any (v_gone);
+    delete from trace_context t where t.saga_id = any (v_gone);
     delete from once_result o where o.saga_id = any (v_gone);
     if exists (select from lane l where l.saga_id = any (v_gone))
         or exists (select from event e where e.saga_id = any (v_gone) and not e.relayed)

@@ -11,6 +11,7 @@ import psycopg
 from pydantic import BaseModel
 
 from outbox import App, Client, Saga, SagaStatus
+from outbox.engine.trace import Tracer
 from outbox.operator import Operator, Violation
 from outbox.settings import Settings, load_settings
 from outbox.store.connect import connect
@@ -91,7 +92,9 @@ class Bench:
         return load_settings(**{**quick, **changes})
 
     @contextlib.asynccontextmanager
-    async def worker(self, app: App | Saga[Any], **settings: Any) -> AsyncIterator[Running]:
+    async def worker(
+        self, app: App | Saga[Any], tracer: Tracer | None = None, **settings: Any
+    ) -> AsyncIterator[Running]:
         """A worker that is ready; stopped in order at the end, unless it has ended."""
         chosen = self.settings(**settings)
         assert chosen.dsn is not None
@@ -101,6 +104,7 @@ class Bench:
             chosen,
             chosen.dsn.get_secret_value(),
             telemetry,
+            tracer,
         )
         running = Running(worker)
         telemetry.hooks.append(running.hear)

@@ -104,3 +104,13 @@ def test_an_export_says_all_and_removes_only_what_it_said(engine: Engine) -> Non
     assert [e["name"] for e in told["events"]] == ["single.seen"]
     assert engine.value("select purge_exported(%s, %s)", [*old, alive, young], before) == 3
     assert left(engine) == {other, alive, young}
+
+
+def test_the_trace_of_a_removed_saga_goes_with_it(engine: Engine) -> None:
+    saga = finished(engine)
+    engine.execute(
+        "select keep_trace(%s, '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01')", saga
+    )
+    engine.pass_time(timedelta(days=31))
+    assert purge(engine) == 1
+    assert engine.value("select count(*) from trace_context") == 0

@@ -21,7 +21,7 @@ TABLES = (
     *("definition_step", "setting", "applied_file", "pause", "rerun"),
     *("saga_limit", "gate", "ticket", "slot", "knock", "rate_use", "schedule", "once_per"),
     *("debounce", "retention", "failure"),
-    *("once_result", "event", "subscription", "delivery", "lane", "redelivery"),
+    *("once_result", "event", "subscription", "delivery", "lane", "redelivery", "trace_context"),
 )
 VIEWS = (
     *("overview", "timeline", "pending", "stuck", "manual_intervention"),
@@ -35,6 +35,8 @@ NOBODY = uuid.UUID(int=0)
 
 CALLS = {
     "start": ("producer", "operator"),
+    "keep_trace": ("producer", "operator"),
+    "trace_contexts": ("worker",),
     "start_many": ("producer", "operator"),
     "input_schema": ("producer", "operator", "viewer"),
     "signal": ("producer", "operator"),
