@@ -57,7 +57,15 @@ def drain(
         WrongResultError: a saga came to a wrong end, or the audit found something.
         WorkerEndedError: a worker ended.
     """
-    with server.database() as database, database.connect() as connection:
+    with server.database() as database:
+        return drain_in(database, sagas=sagas, workers=workers, saga=saga, failing=failing)
+
+
+def drain_in(
+    database: Database, *, sagas: int, workers: int, saga: Saga[Any], failing: bool = False
+) -> Drained:
+    """As ``drain``, in a database that is there and has no sagas."""
+    with database.connect() as connection:
         log = Log(connection)
         load.start(connection, sagas, saga=saga, failing=failing)
         _, start_log = log.bytes_written()

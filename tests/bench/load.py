@@ -61,9 +61,14 @@ def insert_finished(connection: Connection, number: int) -> None:
         connection.execute(_FINISHED, [size])
 
 
+def fail_some(connection: Connection) -> None:
+    """Lets one in a thousand of those that were put in as completed have failed."""
+    connection.execute(_FAILED)
+
+
 def settle(connection: Connection) -> None:
     """What autovacuum would have done by the time that so much is in the tables."""
-    for table in ("instance", "outbox", "transition", "ledger.entry"):
+    for table in ("instance", "outbox", "transition", "failure", "ledger.entry"):
         connection.execute(f"vacuum (analyze) {table}".encode())
 
 
@@ -112,4 +117,14 @@ insert into ledger.entry (idempotency_key, saga_id, merchant, amount_minor, curr
 select 'payment/' || key || '/update_ledger', id, input ->> 'merchant',
     (input ->> 'amount')::bigint, 'eur', 'debit'
 from born
+"""
+
+_FAILED = b"""
+with failed as (
+    update instance set status = 'FAILED', state = 'FAILED', output = null,
+        error = '{"type": "Rejected", "message": "the account is closed"}'
+    where ended_at is not null and abs(hashtext(id::text)) % 1000 = 0
+    returning id, type, ended_at)
+insert into failure (saga_id, type, step, error, state, ended_at)
+select id, type, 'update_ledger', 'Rejected', 'FAILED', ended_at from failed
 """
