@@ -61,9 +61,10 @@ def insert_finished(connection: Connection, number: int) -> None:
         connection.execute(_FINISHED, [size])
 
 
-def fail_some(connection: Connection) -> None:
-    """Lets one in a thousand of those that were put in as completed have failed."""
-    connection.execute(_FAILED)
+def insert_refused(connection: Connection, number: int) -> None:
+    """Puts payments that the provider refused straight into the tables."""
+    for size in _chunks(number):
+        connection.execute(_REFUSED, [size])
 
 
 def settle(connection: Connection) -> None:
@@ -119,12 +120,22 @@ select 'payment/' || key || '/update_ledger', id, input ->> 'merchant',
 from born
 """
 
-_FAILED = b"""
-with failed as (
-    update instance set status = 'FAILED', state = 'FAILED', output = null,
-        error = '{"type": "Rejected", "message": "the account is closed"}'
-    where ended_at is not null and abs(hashtext(id::text)) % 1000 = 0
-    returning id, type, ended_at)
+_REFUSED = b"""
+with born as (
+    insert into instance (id, type, version, key, input, status, state, error, created_at, ended_at)
+    select i.id, 'payment', 1, 'refused-' || i.id, jsonb_build_object(
+        'amount', 100 + g %% 90000, 'currency', 'eur', 'merchant', 'merchant-' || g %% 50,
+        'customer', 'cus_' || g %% 1000, 'payment_method', 'pm_card_visa',
+        'email', 'customer-' || g %% 1000 || '@example.com'), 'FAILED', 'FAILED',
+        '{"type": "Rejected", "message": "the account is closed"}', clock(), clock()
+    from (select new_id() as id, g from generate_series(1, %s) as g) as i
+    returning id, ended_at, error),
+passed as (
+    insert into transition (saga_id, seq, ordinal, kind, step, attempt, outcome, from_status,
+        to_status, error, fence, worker, took, at)
+    select b.id, 1, 1, 'action', 'create_intent', 1, 'rejected', 'EXECUTING', 'FAILED', b.error, 1,
+        '00000000-0000-7000-8000-000000000000', 0.001, b.ended_at
+    from born b)
 insert into failure (saga_id, type, step, error, state, ended_at)
-select id, type, 'update_ledger', 'Rejected', 'FAILED', ended_at from failed
+select id, 'payment', 'create_intent', 'Rejected', 'FAILED', ended_at from born
 """

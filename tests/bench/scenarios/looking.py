@@ -16,6 +16,7 @@ from tests.bench.scenario import Bench, Scenario
 from tests.bench.server import Connection, Database, value
 
 NAME = "looking"
+PARTS = 20
 LOOKS = 10
 WORKERS = 2
 ALTERNATIONS = 10
@@ -33,9 +34,10 @@ def _pages(bench: Bench) -> None:
     sagas = bench.options.size(1_000_000, 100_000)
     with bench.server.database() as database, database.connect() as connection:
         bench.say(f"filling the tables: {sagas:,} finished")
-        load.insert_finished(connection, sagas)
+        for _ in range(PARTS):
+            load.insert_finished(connection, sagas // PARTS)
+            load.insert_refused(connection, sagas // PARTS // 1000)
         load.insert_waiting(connection, 10_000)
-        load.fail_some(connection)
         load.settle(connection)
         pages = _addresses(connection)
         with Dashboard(database) as dashboard:
@@ -79,7 +81,7 @@ def _addresses(connection: Connection) -> dict[str, str]:
         "by status COMPLETED": found(status="COMPLETED"),
         "by status SUSPENDED, of which there is none": found(status="SUSPENDED"),
         "by error": found(error="Rejected"),
-        "by step": found(step="update_ledger"),
+        "by step": found(step="create_intent"),
         "by age, less than 15 minutes": found(age="<15m"),
         "by age, more than a day": found(age=">1d"),
         "one saga": f"/admin/sagas/{middle}",
