@@ -106,11 +106,16 @@ begin
             v_found := array(
                 select w.saga_id
                 from (
-                    select l.* from live l
+                    select l.*, o.status in ('SUSPENDED', 'COMPENSATING') or o.failures > 0 or o.deaths > 0
+                            or o.lines is not null as may_be_in_trouble,
+                        o.step = f.step or o.lines is not null as may_be_there
+                    from live l join outbox o on o.id = l.saga_id
                     where l.saga_id < v_high and l.saga_id >= v_low order by l.saga_id desc limit p_scan) as w
                 where (f.type is null or w.type = f.type)
                   and (f.statuses is null or w.status = any (f.statuses))
                   and (f.state is null or w.state = f.state)
+                  -- What tells it at once, before what looks into the history.
+                  and (f.error is null or w.may_be_in_trouble) and (f.step is null or w.may_be_there)
                   and ((f.step is null and f.error is null) or line_fits(w.saga_id, f.step, f.error))
                 order by w.saga_id desc limit p_limit + 1);
             if cardinality(v_found) <= p_limit then

@@ -82,6 +82,7 @@ def _addresses(connection: Connection) -> dict[str, str]:
         "by status SUSPENDED, of which there is none": found(status="SUSPENDED"),
         "by error": found(error="Rejected"),
         "by step": found(step="create_intent"),
+        "by a step at which there is none": found(step="send_confirmation"),
         "by age, less than 15 minutes": found(age="<15m"),
         "by age, more than a day": found(age=">1d"),
         "one saga": f"/admin/sagas/{middle}",
