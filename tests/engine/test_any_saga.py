@@ -1,13 +1,16 @@
 """Sagas made at random: whatever their shape, they do everything or undo what they did."""
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from outbox import App, Command, Rejected, Retry, Saga
+from outbox.errors import NotApplicableError
 from tests.engine.bench import Bench, Note, make_saga
 
 QUICK = Retry(attempts=4, base=0.001, cap=0.002, no_effect=(ConnectionError,))
@@ -22,19 +25,34 @@ class Made:
         self.saga = make_saga()
         self.others = others
         self.steps: list[str] = []
+        self.signals: list[str] = []
         self.done: Counter[str] = Counter()
         self.undone: Counter[str] = Counter()
         self.tried: Counter[str] = Counter()
         self._line(depth=0)
+        if self.dice.random() < 0.4:
+            self._pivot()
         candidates = [None, *self.steps, *self.steps]
         self.fails_at = self.dice.choice(candidates)
+        for _ in range(self.dice.randrange(3) if self.has_pivot else 0):
+            self._after_pivot()
+
+    @property
+    def has_pivot(self) -> bool:
+        return any(step.pivot for step in self.saga.steps)
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether it can be another's sub-saga."""
+        starts_others = any(step.does == "saga" for step in self.saga.steps)
+        return not (starts_others or self.has_pivot or self.signals)
 
     def _line(self, depth: int) -> None:
         for _ in range(self.dice.randrange(1, 4)):
             self._node(depth)
 
     def _node(self, depth: int) -> None:
-        kinds = ["step", "step", "step", "each", "sleep", "skipped"]
+        kinds = ["step", "step", "step", "each", "sleep", "skipped", "signal", "best effort"]
         if self.others and depth == 0:
             kinds.append("sub")
         if depth < 3:
@@ -47,6 +65,11 @@ class Made:
                 self._step(name, when=lambda cmd: False)
             case "each":
                 self._each(name, self.dice.randrange(4))
+            case "signal":
+                self.saga.wait_for(name, timeout=timedelta(minutes=5))
+                self.signals.append(name)
+            case "best effort":
+                self._best_effort(name)
             case "sleep":
                 self.saga.sleep(name, timedelta(milliseconds=1))
             case "sub":
@@ -73,6 +96,31 @@ class Made:
         step = self.saga.step(name=name, retry=QUICK, **more)(act)  # type: ignore[arg-type]
         step.compensation(retry=QUICK)(undo)
         self.steps.append(name)
+
+    def _best_effort(self, name: str) -> None:
+        async def try_it(cmd: Command[Note]) -> None:
+            if self.dice.random() < 0.5:
+                raise Rejected("not today")
+
+        once = Retry(attempts=1)
+        self.saga.step(name=name, retry=once, best_effort=True, nothing_to_undo="a mail")(try_it)
+
+    def _pivot(self) -> None:
+        async def act(cmd: Command[Note]) -> str:
+            return await self._act(cmd)
+
+        name = f"n{len(self.saga.steps)}"
+        self.saga.step(name=name, retry=QUICK, pivot=True)(act)
+        self.steps.append(name)
+
+    def _after_pivot(self) -> None:
+        """A step that has to succeed in the end, for there is no way back."""
+
+        async def act(cmd: Command[Note]) -> str:
+            return await self._act(cmd)
+
+        patient = Retry(attempts=50, base=0.001, cap=0.002, no_effect=(ConnectionError,))
+        self.saga.step(name=f"n{len(self.saga.steps)}", retry=patient)(act)
 
     def _each(self, name: str, count: int) -> None:
         async def act(cmd: Command[Note], element: int) -> str:
@@ -103,14 +151,21 @@ class Made:
         self.undone[f"{cmd.step}/{cmd.element}"] += 1
 
 
+async def _tell(bench: Bench, saga_id: UUID, signals: list[str]) -> None:
+    """Sends what a saga will wait for, before or while it waits; it may end before."""
+    async with bench.connection() as connection:
+        for name in signals:
+            with contextlib.suppress(NotApplicableError):
+                await bench.client.signal(connection, saga_id, name)
+
+
 @pytest.mark.parametrize("first", [0, SHAPES])
 async def test_a_saga_of_any_shape_does_everything_or_undoes_what_it_did(
     bench: Bench, first: int
 ) -> None:
     made: list[Made] = []
     for seed in range(first, first + SHAPES):
-        inner = [m.saga for m in made[-3:] if not any(s.does == "saga" for s in m.saga.steps)]
-        made.append(Made(seed, inner))
+        made.append(Made(seed, [m.saga for m in made[-5:] if m.stands_alone]))
     ends = Counter[str]()
     async with bench.worker(App([m.saga for m in made]), poll=0.1):
         # One after the other, for a sub-saga's handlers count in its own maker.
@@ -118,7 +173,9 @@ async def test_a_saga_of_any_shape_does_everything_or_undoes_what_it_did(
             for other in made:
                 other.done.clear()
                 other.undone.clear()
-            status = await bench.settled(await bench.start(one.saga))
+            started = await bench.start(one.saga)
+            await _tell(bench, started, one.signals)
+            status = await bench.settled(started)
             ends[status.status] += 1
             problems = await bench.errors(status.id)
             assert status.status in ("COMPLETED", "FAILED"), (status.reason, problems)
