@@ -14,31 +14,36 @@ from outbox import (
     App,
     AppContext,
     Command,
+    Event,
     Happened,
     NotDone,
     Rejected,
     Retry,
     Saga,
+    Subscriber,
 )
 
 QUICK = Retry(attempts=50, base=0.01, cap=0.1)
 
 
 class Job(BaseModel):
-    """How many elements, whether it waits for a signal, and at which step it fails."""
+    """How many elements, whether it waits for a signal, at which step it fails, and for whom it
+    is."""
 
     elements: int = 3
     waits: bool = False
     fails_at: str | None = None
     refused: bool = False
+    customer: str = ""
 
 
 class Effects:
-    """The outside world: what happened under which key, each once."""
+    """The outside world: what happened under which key, each once, and what it heard."""
 
     def __init__(self, pool: AsyncConnectionPool, schema: str) -> None:
         self._pool = pool
         self._table = sql.Identifier(schema, "effect")
+        self._heard = sql.Identifier(schema, "heard")
 
     async def _write(self, key: str, did: str) -> None:
         statement = sql.SQL("insert into {} values (%s, %s) on conflict do nothing")
@@ -50,12 +55,23 @@ class Effects:
         if cmd.input.fails_at == cmd.step and (cmd.element is None or cmd.element == 1):
             raise Rejected(f"no {cmd.step}")
         await self._write(cmd.idempotency_key, "done")
+        cmd.emit(f"job.{cmd.step}", {"key": cmd.key})
         await asyncio.sleep(0.005)
         return cmd.idempotency_key
 
     async def undo(self, cmd: Command[Job]) -> None:
         """Undoes it; keeps the key of what it undoes."""
         await self._write(cmd.idempotency_key.removesuffix("/undo"), "undone")
+
+    async def hear(self, event: Event) -> None:
+        """Keeps what was told, in its order; what is told again is known by its id."""
+        statement = sql.SQL(
+            "insert into {} (id, saga_id, seq) values (%s, %s, %s) on conflict do nothing"
+        )
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                statement.format(self._heard), (event.id, event.saga_id, event.seq)
+            )
 
     async def has(self, key: str) -> bool:
         """Whether the effect happened."""
@@ -141,10 +157,24 @@ async def lifespan(context: AppContext) -> AsyncIterator[Iterable[object]]:
     async with AsyncConnectionPool(
         context.dsn, min_size=1, max_size=4, kwargs={"autocommit": True}, open=False
     ) as pool:
-        yield [Effects(pool, context.schema)]
+        effects = Effects(pool, context.schema)
+        _world.append(effects)
+        yield [effects]
 
 
-app = App([everything, part], lifespan=lifespan)
+_world: list[Effects] = []
+"""Of this process, for subscribers, which are given an event only."""
+
+
+async def listen(event: Event) -> None:
+    await _world[-1].hear(event)
+
+
+app = App(
+    [everything, part],
+    lifespan=lifespan,
+    subscribers=[Subscriber("listener", ["job.*"], listen, backoff=0.05, timeout=2)],
+)
 
 
 def expected_keys(key: str, job: Job) -> set[str]:

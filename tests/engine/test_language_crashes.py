@@ -1,4 +1,5 @@
-"""Workers are killed again and again under sagas that use the whole language."""
+"""Workers are killed again and again under sagas that use the whole language, within limits, while
+somebody is told of what they do."""
 
 import contextlib
 import os
@@ -13,10 +14,11 @@ import pytest
 
 from outbox import App, Client
 from outbox.errors import NotApplicableError
+from outbox.rules import Rules
 from outbox.store.connect import connect
 from outbox.store.functions import Functions
-from outbox.worker import register
-from tests.engine.everything import Job, everything, expected_keys, part
+from outbox.worker import register, register_subscribers
+from tests.engine.everything import Job, app, everything, expected_keys, part
 from tests.fixtures import Schema
 from tests.waiting import wait_until
 
@@ -33,6 +35,7 @@ def make_jobs() -> dict[str, Job]:
             waits=n % 4 == 0,
             fails_at=FAILS_AT[n % len(FAILS_AT)],
             refused=n % 5 == 0,
+            customer=f"customer-{n % 7}",
         )
         for n in range(SAGAS)
     }
@@ -95,8 +98,16 @@ async def test_every_saga_ends_as_its_input_says_whatever_dies(
 
         connection.execute("create table effect (key text, did text, primary key (key, did))")
         connection.execute("update setting set max_deaths = 100, grace = '0.1 s', hold = '1 s'")
+        connection.execute(
+            "create table heard (n bigint generated always as identity, id text primary key, "
+            "saga_id uuid, seq integer)"
+        )
         async with await connect(schema.dsn) as admin:
             await register(admin, Functions(schema.name), [App([everything, part])])
+            await register_subscribers(admin, schema.name, [app])
+        rules = Rules(schema.name)
+        rules.set_limit(connection, "everything", "all", 30)
+        rules.set_limit(connection, "everything", "customer", 2, key="customer")
         client = Client(schema.name)
         started = client.start_many(connection, everything, list(jobs.items()))
         for n, saga in enumerate(started):
@@ -127,6 +138,8 @@ async def test_every_saga_ends_as_its_input_says_whatever_dies(
                 with contextlib.suppress(NotApplicableError):
                     client.signal(connection, saga.id, "go", key="last")
             wait_until(lambda: value("select count(*) from outbox") == 0, 120)
+            waits = "select count(*) from delivery where status <> 'delivered'"
+            wait_until(lambda: value(waits) == 0, 30)
         finally:
             crew.end()
         assert connection.execute("select * from audit()").fetchall() == []
@@ -142,3 +155,13 @@ async def test_every_saga_ends_as_its_input_says_whatever_dies(
         assert done - undone == kept
         deaths = value("select count(*) from transition where error ->> 'type' = 'WorkerDied'")
         assert deaths > 0, "the kills hit nothing"
+        assert value("select count(*) from ticket") == value("select count(*) from slot") == 0
+        _check_what_was_heard(connection)
+
+
+def _check_what_was_heard(connection: psycopg.Connection[Any]) -> None:
+    """All that was emitted, and of each saga in its order."""
+    heard = connection.execute("select saga_id, seq from heard order by saga_id, n").fetchall()
+    emitted = connection.execute("select saga_id, seq from event order by saga_id, seq").fetchall()
+    assert heard == emitted
+    assert len(heard) > SAGAS * 5
