@@ -72,19 +72,15 @@ async def _failed(request: Request, _error: Exception) -> Response:
 
 async def _missing(request: Request, _error: Exception) -> Response:
     if _is_under(request, "/api"):
-        said = f"nothing is at {request.url.path[:200]}: {_root(request)}/api has all addresses"
+        said = f"nothing is at {request.url.path[:200]}: the page /api has all addresses"
         return _problem(request, ProblemError("not-found", said))
     return PlainTextResponse("not found", 404)
 
 
 def _problem(request: Request, problem: ProblemError) -> Response:
-    return answer(problem, _root(request), request.url.path)
+    return answer(problem, request.app.state.site.web.root_path, request.url.path)
 
 
 def _is_under(request: Request, path: str) -> bool:
-    whole = f"{_root(request)}{path}"
+    whole = f"{request.scope.get('root_path', '')}{path}"
     return request.url.path == whole or request.url.path.startswith(f"{whole}/")
-
-
-def _root(request: Request) -> str:
-    return str(request.scope.get("root_path", ""))

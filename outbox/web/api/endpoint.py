@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from outbox.web.api.tokens import ApiRole, Token, Tokens
 from outbox.web.site import Site
 from outbox.web.throttle import Throttle
 
+_log = logging.getLogger("outbox")
 _WINDOW = 300.0
 _CHALLENGE = 'Bearer realm="outbox"'
 
@@ -99,11 +101,12 @@ class Endpoint:
         request = Request(scope, receive)
         try:
             response = await self._answer(request)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, its sender gets an answer
             problem = problem_of(error)
             if problem is None:
-                raise
-            if problem.kind.status >= 500:
+                _log.exception("the API failed at %s %s", request.method, request.url.path)
+                problem = ProblemError("internal-error", "it was logged")
+            elif problem.kind.status >= 500:
                 self._tell(request, error)
             response = answer(problem, self._site.web.root_path, request.url.path)
         await response(scope, receive, send)

@@ -23,7 +23,7 @@ from outbox.web.api.starting import PATH
 
 _REF = "#/components/schemas/{model}"
 _TEXT = {"type": "string"}
-References = Mapping[type[BaseModel], dict[str, Any]]
+References = Mapping[Any, dict[str, Any]]
 _HEADERS = {"Retry-After": "seconds to wait", "WWW-Authenticate": "how to say who you are"}
 _OF_STATUS = {401: "WWW-Authenticate", 403: "WWW-Authenticate", 429: "Retry-After",
               503: "Retry-After"}  # fmt: skip
@@ -103,13 +103,10 @@ def describe(
         paths.setdefault(one.path, {})[one.method.lower()] = _described(one, references)
         if one.path == PATH and one.method == "POST":
             for type_, schema in sorted(inputs.items()):
-                name = f"input.{type_}"
-                schemas[name] = _rooted(schema, f"#/components/schemas/{name}")
-                paths[PATH.replace("{id_or_type}", type_)] = {
-                    "post": _of_type(
-                        _described(one, references), type_, f"#/components/schemas/{name}"
-                    )
-                }
+                place = f"#/components/schemas/input.{type_}"
+                schemas[f"input.{type_}"] = _rooted(schema, place)
+                starts = _of_type(_described(one, references), type_, place)
+                paths[PATH.replace("{id_or_type}", type_)] = {"post": starts}
     return {
         "openapi": "3.1.0",
         "info": {

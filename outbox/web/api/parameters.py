@@ -59,9 +59,13 @@ def _query(one: Operation) -> list[dict[str, Any]]:
 
 def _headers(one: Operation) -> list[dict[str, Any]]:
     # ASCII that prints and is not quoted: a value in quotes is taken without them.
-    plain = {"type": "string", "pattern": r"^[!#-~]([ !#-~]*[!#-~])?$", "maxLength": 512}
+    plain: dict[str, Any] = {
+        "type": "string",
+        "pattern": r"^[!#-~]([ !#-~]*[!#-~])?$",
+        "maxLength": 512,
+    }
     seq = {"type": "string", "pattern": r'^"[0-9]{1,9}"$'}
-    found = []
+    found: list[tuple[str, bool, dict[str, Any], str]] = []
     if one.key is not None:
         found.append(
             ("Idempotency-Key", one.key == "required", plain,

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect, Request
 
 from outbox.web.api.problem import ProblemError
@@ -159,9 +160,36 @@ def parse_model(body: bytes, model: type[BaseModel], masking: Masking) -> Any:
     if not isinstance(parsed, dict):
         raise ProblemError("malformed", f"the body is a JSON object, not {_kind_of(parsed)}")
     try:
-        return model.model_validate_json(body, strict=True)
+        return _validated(body, parsed, model)
     except ValidationError as error:
         raise _refused("invalid-input", "the body", error, masking) from None
+
+
+def _validated(body: bytes, parsed: dict[str, Any], model: type[BaseModel]) -> BaseModel:
+    try:
+        return model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        # 5.0 is an integer to JSON Schema, and to some who write JSON.
+        wholes = [one for one in error.errors() if _is_whole(one)]
+        if not wholes or not all(_replace(parsed, one["loc"]) for one in wholes):
+            raise
+        return model.model_validate_json(orjson.dumps(parsed), strict=True)
+
+
+def _is_whole(error: ErrorDetails) -> bool:
+    value = error["input"]
+    return error["type"] == "int_type" and isinstance(value, float) and value.is_integer()
+
+
+def _replace(parsed: Any, place: tuple[int | str, ...]) -> bool:
+    """Makes a number an integer; False where the place is not one of the document."""
+    try:
+        for part in place[:-1]:
+            parsed = parsed[part]
+        parsed[place[-1]] = int(parsed[place[-1]])
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True
 
 
 def _refused(slug: str, what: str, error: ValidationError, masking: Masking) -> ProblemError:
@@ -174,11 +202,12 @@ def _refused(slug: str, what: str, error: ValidationError, masking: Masking) -> 
         is_shown = not hidden and isinstance(value, str | int | float | bool | None)
         got = f", not {value!r:.80}" if is_shown and found["type"] != "missing" else ""
         # A message of an application's own may repeat the value.
+        message = found["msg"].removeprefix("Value error, ")
         is_ours = not hidden or found["type"] != "value_error"
         problems.append(
             {
                 "pointer": "#" + "".join(f"/{_escaped(p)}" for p in place),
-                "detail": (found["msg"] if is_ours else "the value is refused") + got,
+                "detail": (message if is_ours else "the value is refused") + got,
             }
         )
     first = problems[0]

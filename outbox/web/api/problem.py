@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import psycopg
@@ -22,6 +23,8 @@ from outbox.errors import (
     UnknownTypeError,
     from_database,
 )
+
+_IN_PATHS = "/~:@!$&'()*+,;="  # beside letters, digits and -._ (RFC 3986)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 2  # seconds, where the database is to be asked again
@@ -113,7 +116,7 @@ def answer(problem: ProblemError, root: str, instance: str) -> Response:
         "title": kind.title,
         "status": kind.status,
         "detail": problem.detail,
-        "instance": instance,
+        "instance": quote(instance, safe=_IN_PATHS),
         **problem.more,
     }
     # Tokens, keys and causes of trouble are nobody's to keep.

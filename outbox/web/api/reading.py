@@ -25,7 +25,7 @@ from outbox.web.api.shown import (
     shown,
 )
 from outbox.web.api.starting import PATH
-from outbox.web.api.values import Duration, Status, Text, Whole
+from outbox.web.api.values import Duration, Seq, Status, Text, Whole
 from outbox.web.forms import duration_of
 
 _LONGEST = timedelta(days=36525)  # Postgres has no instant that is much older
@@ -60,9 +60,7 @@ class TimelineQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    after: Whole | None = Field(
-        None, ge=0, le=2_000_000_000, description="only what came after this seq"
-    )
+    after: Seq | None = Field(None, description="only what came after this seq")
 
 
 def operations() -> list[Operation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BeforeValidator, StringConstraints
+from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
 
 Status = Literal["CREATED", "EXECUTING", "COMPENSATING", "SUSPENDED", "COMPLETED", "FAILED"]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=512)]
@@ -30,6 +30,9 @@ def _instant(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_whole)]
 """A whole number of a query."""
+
+Seq = Annotated[int, Field(ge=0, le=2_000_000_000), BeforeValidator(_whole)]
+"""A count of transitions."""
 
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
 """An instant of RFC 3339."""

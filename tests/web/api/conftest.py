@@ -73,7 +73,7 @@ def api(postgres_dsn: str) -> Iterator[Served]:
     payment."""
     with (
         fresh_schema(postgres_dsn) as schema,
-        serving(schema, tokens=TOKENS, routes=OWN_ROUTES) as running,
+        serving(schema, tokens=TOKENS, routes=OWN_ROUTES, login_attempts=100_000) as running,
     ):
         running.engine.register(ORDER, PURCHASE, payment)
         yield running
@@ -94,12 +94,15 @@ def operator(api: Served) -> ApiClient:
     return ApiClient(api.base, "operator")
 
 
+def put_aside(api: Served) -> None:
+    """Keeps what other tests left from being claimed."""
+    api.engine.execute("update outbox set due_at = 'infinity' where worker is null")
+
+
 @pytest.fixture
 def worker(api: Served) -> Iterator[Worker]:
     """Runs what a test started of type order, and nothing that is left of others."""
-    api.engine.execute(
-        "update outbox set due_at = 'infinity' where worker is null and root is null"
-    )
+    put_aside(api)
     made = api.engine.worker("order", lease=timedelta(hours=1))
     yield made
     made.deregister()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from uuid import uuid4
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -73,6 +74,7 @@ def test_behind_a_proxy_all_addresses_are_under_its_path(api: Served) -> None:
         client = ApiClient(there.base, "starter")
         told = client.post("/sagas/order", {}, key="rooted")
         assert told.headers["location"].startswith("/outbox/api/sagas/")
+        assert client.post("/sagas/order", {}, key="rooted-2").is_success
         described = client.get("/openapi.json").json()
         assert described["servers"] == [{"url": "/outbox"}]
         assert client.get("/sagas", limit=1).json()["next"].startswith("/outbox/api/sagas?")
@@ -83,7 +85,10 @@ def test_whatever_is_sent_is_answered_as_described(api: Served) -> None:
     """Property-based: schemathesis makes requests out of the description, valid ones and broken
     ones, and holds each answer against it; anything from 500 on fails."""
     headers = {"Authorization": "Bearer token-of-operator"}
-    schema = schemathesis.openapi.from_url(f"{api.base}/api/openapi.json", headers=headers)
+    config = schemathesis.Config.from_dict({"generation": {"allow-x00": False}})  # as Postgres
+    schema = schemathesis.openapi.from_url(
+        f"{api.base}/api/openapi.json", headers=headers, config=config
+    )
     tried = set()
     for result in schema.get_all_operations():
         operation = result.ok()
@@ -106,6 +111,11 @@ def fuzz(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> None:
     )
     @given(case=operation.as_strategy(generation_mode=mode))
     def sends(case: Any) -> None:
+        if mode == GenerationMode.POSITIVE:
+            # What is only right together with something that was sent or told before.
+            (case.query or {}).pop("cursor", None)
+            if "Idempotency-Key" in (case.headers or {}):
+                case.headers["Idempotency-Key"] = str(uuid4())
         case.call_and_validate(headers=headers)
 
     sends()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.sql.engine import Worker
-from tests.web.api.conftest import ApiClient, problem_of
+from tests.web.api.conftest import ApiClient, problem_of, put_aside
 from tests.web.conftest import Served
 from tests.web.world import start, suspended_order
 
@@ -23,6 +23,7 @@ def act_of(api: Served, saga: Any) -> tuple[str, str, str]:
 @pytest.fixture(scope="module")
 def waiting(api: Served) -> Any:
     """A purchase that waits for its approval."""
+    put_aside(api)
     buyer = api.engine.worker("purchase", lease=timedelta(hours=1))
     saga = start(api.engine, "purchase", "signal/1", customer="c")
     held = buyer.say(buyer.claim_one(), "done")
@@ -119,6 +120,7 @@ def test_each_act_does_what_it_says(api: Served, operator: ApiClient, worker: Wo
         "book", "charge", "reserve",
     ]  # fmt: skip
     assert status_after(saga, "cancel", force=True) == "COMPENSATING"
+    put_aside(api)
     resolved = suspended_order(api.engine, worker, "api-resolve")
     assert status_after(resolved, "resolve", status="COMPLETED") == "COMPLETED"
     tried = operator.post(f"/sagas/{resolved}/rerun", {"note": "again", "dry_run": True})
