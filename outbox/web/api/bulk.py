@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,15 +17,7 @@ from outbox.web.api.shown import json_answer
 from outbox.web.api.values import Duration, Note, Status, Text
 from outbox.web.forms import duration_of
 
-_ACTS: dict[str, tuple[ManyAct, str]] = {
-    "retry": ("retry", "Run what failed of many again"),
-    "skip": ("skip", "Take the steps of many as done"),
-    "cancel": ("cancel", "Undo many, unless past their pivot"),
-    "abort": ("abort", "Undo many, past their pivot too"),
-    "resolve": ("resolve", "Close many, as settled by hand"),
-    "pause": ("pause_saga", "Begin nothing more of many"),
-    "resume": ("resume_saga", "Let many go on"),
-}
+_FILTERS = ("type", "step", "error", "older_than", "status")
 
 
 class ManyBody(BaseModel):
@@ -44,11 +36,53 @@ class ManyBody(BaseModel):
     status: Status | None = Field(None, description="only those with this status")
     limit: int = Field(1000, ge=1, le=10_000, description="at most so many, the oldest first")
     dry_run: bool = Field(False, description="say what would become of each, and change nothing")
-    arguments: dict[str, Any] = Field(
-        default_factory=dict,
-        description='`{"status": "COMPLETED"}` of resolve, `{"result": …}` of skip, '
-        '`{"force": true}` of cancel',
+
+    def arguments(self) -> dict[str, Any]:
+        """What the act is told beside the filter."""
+        return {}
+
+
+class NamedBody(ManyBody):
+    """As above, and which: not all of them."""
+
+    # The database refuses it; this says so beforehand.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "string"}}} for name in _FILTERS
+            ]
+        }
     )
+
+
+class CancelManyBody(NamedBody):
+    """Of a cancel."""
+
+    force: bool = Field(False, description="past their pivot too")
+
+    def arguments(self) -> dict[str, Any]:
+        """Whether past the pivot."""
+        return {"force": self.force}
+
+
+class SkipManyBody(ManyBody):
+    """Of a skip."""
+
+    result: Any = Field(None, description="what later steps see as the step's result")
+
+    def arguments(self) -> dict[str, Any]:
+        """The result, if there is one."""
+        return {} if self.result is None else {"result": self.result}
+
+
+class ResolveManyBody(ManyBody):
+    """Of a resolve."""
+
+    resolve_as: Literal["COMPLETED", "FAILED"] = Field(description="how they were settled by hand")
+
+    def arguments(self) -> dict[str, Any]:
+        """The status."""
+        return {"status": self.resolve_as}
 
 
 class ActedOne(BaseModel):
@@ -84,6 +118,17 @@ class PausedType(BaseModel):
     commands: int
 
 
+_ACTS: dict[str, tuple[ManyAct, type[ManyBody], str]] = {
+    "retry": ("retry", ManyBody, "Run what failed of many again"),
+    "skip": ("skip", SkipManyBody, "Take the steps of many as done"),
+    "cancel": ("cancel", CancelManyBody, "Undo many, unless past their pivot"),
+    "abort": ("abort", NamedBody, "Undo many, past their pivot too"),
+    "resolve": ("resolve", ResolveManyBody, "Close many, as settled by hand"),
+    "pause": ("pause_saga", NamedBody, "Begin nothing more of many"),
+    "resume": ("resume_saga", ManyBody, "Let many go on"),
+}
+
+
 def operations() -> list[Operation]:
     """The routes."""
     many = {200: Answer("What became of each: one that fails stops no other.", ActedMany)}
@@ -92,9 +137,9 @@ def operations() -> list[Operation]:
         *(
             Operation(
                 "POST", f"/api/acts/{name}", _Many(name, act), "operator", summary, many,
-                tag="acts on many", body=ManyBody,
+                tag="acts on many", body=body,
             )
-            for name, (act, summary) in _ACTS.items()
+            for name, (act, body, summary) in _ACTS.items()
         ),
         Operation(
             "POST", "/api/types/{type}/pause", pause_type, "operator",
@@ -131,7 +176,7 @@ class _Many:
                 status=body.status,
                 limit=body.limit,
                 dry_run=body.dry_run,
-                arguments=body.arguments,
+                arguments=body.arguments(),
             )
         if not body.dry_run:
             done = sum(row.problem is None for row in rows)

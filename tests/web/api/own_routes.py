@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from outbox import OutboxError, Started
 from outbox.api import Call, Route
 
 
 class Booking(BaseModel):
-    number: int
+    number: int = Field(ge=0, le=1_000_000)
     password: str = "none"
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from tests.fixtures import fresh_schema
+from tests.fixtures import Schema, fresh_schema
 from tests.web.api.conftest import TOKENS, ApiClient, problem_of
 from tests.web.conftest import serving
 from tests.web.sagas import ORDER, PURCHASE
@@ -155,15 +156,15 @@ def test_what_is_not_there_is_a_problem(world: SimpleNamespace) -> None:
 def test_a_database_that_is_away_is_told_of_with_when_to_ask_again(
     world: SimpleNamespace,
 ) -> None:
-    with serving(world.served.engine.schema, tokens=TOKENS, connections=1) as busy:
-        client = ApiClient(busy.base, "operator")
+    schema = world.served.engine.schema
+    impatient = make_conninfo(schema.dsn, options="-c lock_timeout=300ms")
+    with serving(Schema(impatient, schema.name), tokens=TOKENS) as served:
+        client = ApiClient(served.base, "operator")
         assert client.get("/sagas").is_success
-        with busy.engine.schema.connect(autocommit=False) as other:
+        with schema.connect(autocommit=False) as other:
             other.execute("lock table instance in access exclusive mode")
-            other.execute("set lock_timeout = 0")
-            # It waits for the lock until its ten seconds are over.
             answer = client.post("/sagas/order", {}, key="waits")
             problem_of(answer, 503, "unavailable")
             assert answer.headers["retry-after"] == "2"
         assert client.post("/sagas/order", {}, key="waits").status_code == 202
-        assert [event for event, _ in busy.events if event == "api_failed"]
+        assert [event for event, _ in served.events if event == "api_failed"]

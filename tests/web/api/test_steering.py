@@ -140,7 +140,7 @@ def test_many_are_acted_on_after_a_dry_run(
 ) -> None:
     sagas = [suspended_order(api.engine, worker, f"api-many-{n}", "Flood") for n in range(3)]
     chosen = {"note": "after the flood", "error": "Flood", "type": "order"}
-    resolve = {**chosen, "arguments": {"status": "COMPLETED"}}
+    resolve = {**chosen, "resolve_as": "COMPLETED"}
     tried = operator.post("/acts/resolve", {**resolve, "dry_run": True}).json()
     assert {one["id"] for one in tried["sagas"]} == set(map(str, sagas))
     assert {one["outcome"] for one in tried["sagas"]} == {"COMPLETED"}
