@@ -15,6 +15,7 @@ from outbox.web.api.problem import ProblemError
 from outbox.web.api.request import ApiRequest
 from outbox.web.api.schema import InputSchemas
 from outbox.web.api.shown import StartedSaga, json_answer, links_of
+from outbox.web.api.trace import keep_trace
 from outbox.web.api.values import Instant
 
 STARTED = Answer(
@@ -98,7 +99,8 @@ async def started_answer(
     call: ApiRequest, connection: AsyncConnection[Any], type: str, started: Started
 ) -> Response:
     """The answer that tells of a saga which was started, or was there; of a type that is asked for
-    where it is ""."""
+    where it is "". Ends the transaction's part that all starts have."""
+    await keep_trace(call.request, connection, call.site.schema, started)
     status = "CREATED"
     if not started.created or not type:
         seen = await call.site.client.status(connection, started.id)

@@ -91,6 +91,27 @@ def _wait_for_a_lock(api: Served) -> None:
     )
 
 
+def test_a_saga_belongs_to_the_trace_of_its_caller(api: Served, starter: ApiClient) -> None:
+    def kept(path: str, body: Any, key: str, **headers: str) -> Any:
+        saga = starter.post(path, body, key=key, **headers).json()["id"]
+        rows = api.engine.rows(
+            "select traceparent, tracestate from trace_context where saga_id = %s", saga
+        )
+        return [(row.traceparent, row.tracestate) for row in rows]
+
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    other = parent.replace("0af7", "1af7")
+    named = {"traceparent": parent, "tracestate": "vendor=1"}
+    assert kept("/sagas/order", {}, "traced", **named) == [(parent, "vendor=1")]
+    assert kept("/sagas/order", {}, "traced", traceparent=other) == [(parent, "vendor=1")]
+    assert kept("/payments", PAYMENT, "traced", traceparent=parent) == [(parent, None)]
+    later = {"traceparent": parent.replace("00-", "01-", 1) + "-more", "tracestate": "x" * 600}
+    assert kept("/sagas/order", {}, "traced-later", **later) == [(parent, None)]
+    zero = "00-" + "0" * 32 + "-b7ad6b7169203331-01"
+    for n, bad in enumerate(("", "x", parent.upper(), parent + "-more", zero, "ff" + parent[2:])):
+        assert kept("/sagas/order", {}, f"untraced-{n}", traceparent=bad) == []
+
+
 def test_when_and_how_urgently_is_in_the_query(api: Served, starter: ApiClient) -> None:
     later = starter.post("/sagas/order?delay=3600&priority=5", {}, key="later").json()["id"]
     due = api.engine.row(later).due_at
