@@ -114,8 +114,10 @@ class Endpoint:
     async def _answer(self, request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
         operation = self._operations.get(method)
-        if operation is None:
-            known = [*self._operations, *(["HEAD"] if "GET" in self._operations else [])]
+        reads = self._operations.get("GET")
+        has_head = reads is not None and not reads.streams
+        if operation is None or (request.method == "HEAD" and not has_head):
+            known = [*self._operations, *(["HEAD"] if has_head else [])]
             raise ProblemError(
                 "method-not-allowed",
                 f"{request.method[:20]} is none of {', '.join(known)}",

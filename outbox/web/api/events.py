@@ -44,7 +44,7 @@ def operations() -> list[Operation]:
             description="It ends when the saga has. After a break, go on where it was by "
             "`Last-Event-ID`, as an EventSource does by itself.",
             path_parameters={"id": "the id of the saga"},
-            last_event=True,
+            streams=True,
             problems=(404,),
         )
     ]

@@ -64,7 +64,7 @@ class Operation:
         body: a model of the body; None: there is none.
         key: whether it takes ``Idempotency-Key``.
         seq_header: whether it takes ``If-Match``.
-        last_event: whether it takes ``Last-Event-ID``.
+        streams: whether it is a stream of events, which takes ``Last-Event-ID``.
         problems: statuses of its problems, beside those that all have.
     """
 
@@ -81,5 +81,5 @@ class Operation:
     body: type[BaseModel] | AnyJson | None = None
     key: Literal["required", "optional"] | None = None
     seq_header: bool = False
-    last_event: bool = False
+    streams: bool = False
     problems: tuple[int, ...] = ()

@@ -69,11 +69,11 @@ def _headers(one: Operation) -> list[dict[str, Any]]:
     if one.key is not None:
         found.append(
             ("Idempotency-Key", one.key == "required", plain,
-             "names this one telling: the same key counts once")
+             "names what this is about: the same key counts once")
         )  # fmt: skip
     if one.seq_header:
         found.append(("If-Match", False, seq, "the seq at which you saw the saga: its ETag"))
-    if one.last_event:
+    if one.streams:
         last = {"type": "string", "pattern": "^[0-9]{1,9}$"}
         found.append(("Last-Event-ID", False, last, "the seq that you have seen last"))
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from outbox.web.api.problem import ProblemError
 from outbox.web.mask import Masking
 
+_LONG = re.compile(rb"[0-9]{19}")
 _BODY_SECONDS = 30.0
 _DRAINED = 8  # times the limit, so that who sends a little too much hears so: not a broken pipe
 _SENT = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json")
@@ -145,8 +147,11 @@ def parse_json(body: bytes) -> Any:
         ProblemError: it is malformed.
     """
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        parsed = orjson.loads(body)
+        # An integer beyond 64 bits would be a float now, and another number. As an integer it is
+        # refused when it is to be stored.
+        return json.loads(body) if _LONG.search(body) else parsed
+    except (ValueError, RecursionError) as error:
         raise ProblemError("malformed", f"the body is malformed JSON: {error}") from None
 
 
@@ -173,7 +178,7 @@ def _validated(body: bytes, parsed: dict[str, Any], model: type[BaseModel]) -> B
         wholes = [one for one in error.errors() if _is_whole(one)]
         if not wholes or not all(_replace(parsed, one["loc"]) for one in wholes):
             raise
-        return model.model_validate_json(orjson.dumps(parsed), strict=True)
+        return model.model_validate_json(json.dumps(parsed), strict=True)
 
 
 def _is_whole(error: ErrorDetails) -> bool:

@@ -149,6 +149,7 @@ def test_what_is_not_there_is_a_problem(world: SimpleNamespace) -> None:
         answer = client.http.request(method, f"/api{path}")
         problem_of(answer, 405, "method-not-allowed")
         assert set(answer.headers["allow"].split(", ")) == set(allowed.split(", "))
+    assert client.http.head(f"/api/sagas/{nobody}/events").status_code == 405
     head = client.http.head("/api/sagas")
     assert (head.status_code, head.content) == (200, b"")
 

@@ -142,6 +142,8 @@ def test_when_and_how_urgently_is_in_the_query(api: Served, starter: ApiClient) 
         (b'{"number": 1.5}', "number"),
         (b'{"a": "\\u0000"}', "NUL"),
         (b'{"a": "\\ud800"}', "malformed JSON"),
+        (b'{"number": 12345678901234567890123}', "64-bit"),
+        (b'{"number": ' + b"1" * 5000 + b"}", "malformed JSON"),
         (b'{"a":' * 300 + b"1" + b"}" * 300, "JSON"),
         (b'{"a": "' + b"x" * 300_000 + b'"}', "max_input_bytes"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -174,6 +175,8 @@ def test_a_type_is_paused_and_goes_on(api: Served, operator: ApiClient) -> None:
         ("retry", {"note": "a\0b"}, ""), ("resolve", {"note": "n", "status": "DONE"}, "status"),
         ("amend", {"note": "n"}, "either"), ("skip", {"note": "n", "step": "nope"}, "nope"),
         ("move", {"note": "n", "version": 9}, "9"),
+        ("skip", {"note": "n", "result": 10**30}, "64-bit"),
+        ("skip", {"note": "n", "result": json.loads("[" * 300 + "]" * 300)}, "JSON"),
         ("amend", {"note": "n", "input": {"number": "many"}}, "number"),
     ],
 )  # fmt: skip
