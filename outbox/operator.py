@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 from psycopg import AsyncConnection, Connection
 
+from outbox.errors import InputError
 from outbox.store.functions import call
 from outbox.store.perform import Either, Rows, perform
 
@@ -307,7 +308,7 @@ class Operator:
     ) -> str | Awaitable[str]:
         """Changes a saga's input, which is checked as at its start, and runs what is suspended of
         it again. Refused while anything of it runs. Returns the saga's status after it."""
-        given = orjson.dumps(dict(input)).decode()
+        given = _dump(dict(input))
         return perform(connection, self._amend_input, (saga_id, note, given, seq), _text)
 
     @overload
@@ -343,7 +344,7 @@ class Operator:
         """Changes the result of a step that is done (of an element: ``"name/place"``), and runs
         what is suspended of the saga again. Refused while anything of it runs. Returns the saga's
         status after it."""
-        given = orjson.dumps(result).decode()
+        given = _dump(result)
         return perform(connection, self._amend_result, (saga_id, note, step, given, seq), _text)
 
     @overload
@@ -517,7 +518,7 @@ class Operator:
             "limit": limit,
         }
         chosen = orjson.dumps({k: v for k, v in given.items() if v is not None}).decode()
-        more = orjson.dumps(dict(arguments or {})).decode()
+        more = _dump(dict(arguments or {}))
         return perform(connection, self._act_many, (act, note, chosen, dry_run, more), _acted)
 
     @overload
@@ -759,4 +760,11 @@ def _acted(rows: Rows) -> list[Acted]:
 
 
 def _json(value: object) -> str | None:
-    return None if value is None else orjson.dumps(value).decode()
+    return None if value is None else _dump(value)
+
+
+def _dump(value: object) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError as error:
+        raise InputError(f"this cannot be stored as JSON: {error}") from None
