@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-bench demo test check format soak bench clean
+.PHONY: help setup setup-bench demo test check format soak bench screenshots clean
 
 VENV := .venv
 # A Python to build the environment with; searched for when empty.
@@ -16,13 +16,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 help: ## List what make can do here
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Build .venv with the package and all its tools
 	@:
 
-demo: setup ## Run 1,000 payments through the payment saga, then audit them (SAGA=order for another; KEEP=1 keeps the data)
-	@$(VENV)/bin/python -m steps.demo $(if $(SAGA),--saga $(SAGA)) $(if $(KEEP),--keep)
+demo: setup ## Run 1,000 payments through the payment saga, then audit them (SAGA=order for another; KEEP=1 leaves it running, with a dashboard)
+	@$(VENV)/bin/python -m steps.demo $(if $(SAGA),--saga $(SAGA)) $(if $(KEEP),--keep --stay)
 
 test: setup ## Run all tests but the long ones (ARGS="..." goes to pytest)
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup -m "not soak" $(ARGS)
@@ -42,6 +42,9 @@ soak: setup ## Run the long tests (ARGS="..." goes to pytest)
 
 bench: setup-bench ## Measure the engine beside its yardsticks (BENCH="throughput --quick"; see bin/bench --help)
 	@$(VENV)/bin/python -m tests.bench $(BENCH)
+
+screenshots: setup ## Take the pictures in docs/screenshots anew (needs chromium)
+	@$(VENV)/bin/python -m tests.browser.screenshots
 
 setup-bench: $(VENV)/.installed-bench
 	@:

@@ -58,16 +58,28 @@ def payments() -> Iterator[tuple[str, Payment]]:
     chance = random.Random(2)
     troubles = _troubles(chance)
     for number in range(COUNT):
-        customer = chance.randrange(CUSTOMERS)
-        plain = {
-            "amount": chance.randrange(100, 50_000),
-            "currency": chance.choice(sorted(SUPPORTED_CURRENCIES)),
-            "merchant": chance.choice(MERCHANTS),
-            "customer": f"cus_{customer:04}",
-            "payment_method": chance.choice(sorted(ACCEPTED_CARDS)),
-            "email": f"customer-{customer:04}@example.com",
-        }
+        plain = plain_payment(chance)
         yield f"order-{number + 1:04}", Payment.model_validate(plain | troubles.get(number, {}))
+
+
+def plain_payment(chance: random.Random) -> dict[str, object]:
+    """Make a payment that meets no trouble.
+
+    Args:
+        chance: draws what it is of.
+
+    Returns:
+        A payment's fields.
+    """
+    customer = chance.randrange(CUSTOMERS)
+    return {
+        "amount": chance.randrange(100, 50_000),
+        "currency": chance.choice(sorted(SUPPORTED_CURRENCIES)),
+        "merchant": chance.choice(MERCHANTS),
+        "customer": f"cus_{customer:04}",
+        "payment_method": chance.choice(sorted(ACCEPTED_CARDS)),
+        "email": f"customer-{customer:04}@example.com",
+    }
 
 
 def _troubles(chance: random.Random) -> dict[int, dict[str, str]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
 from steps.demo.directory import demo_directory
@@ -19,6 +20,7 @@ from steps.expected import CLOSED_MERCHANT, REFUSED_DOMAIN
 from steps.make_payments import TARGET
 from tests.postgres.servers import server_directory
 from tests.waiting import wait_until
+from tests.web.conftest import Browser
 
 StartDemo = Callable[..., subprocess.Popen[str]]
 
@@ -150,6 +152,48 @@ def test_each_saga_can_be_shown_and_a_killed_worker_changes_nothing(
     assert all(expected == found for expected, found in table.values())
     assert "was killed by SIGKILL" in output
     assert processes_of(directory) == []
+    assert not directory.exists()
+
+
+def test_one_that_stays_serves_its_dashboard_and_goes_on_until_it_is_ended(
+    payments: Path, directory: Path, start_demo: StartDemo
+) -> None:
+    demo = start_demo("--payments", payments, "--count", 20, "--stay")
+    assert demo.stdout is not None
+    said = ""
+    for line in demo.stdout:
+        said += line
+        if line.startswith("Ctrl-C"):
+            break
+    assert "payments: all 20 ended as their inputs say" in said, said
+    url = re.findall(r"dashboard: (\S+)/admin", said)[-1]
+    logins = dict(re.findall(r"^  (olga|vera) +(\S+) ", said, re.M))
+    (dsn,) = re.findall(r"export OUTBOX_DSN='([^']+)'", said)
+    processes = psutil.Process(demo.pid).children(recursive=True)
+    assert len(processes) == 5, "two workers, the sandbox, the receiver of webhooks, the dashboard"
+
+    browsers = {name: Browser(url) for name in logins}
+    for name, browser in browsers.items():
+        assert browser.log_in(name, "guessed").status_code == 401
+        assert browser.log_in(name, logins[name]).status_code == 303
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        ended = "select saga_id from saga.overview where key like 'sale-%' and status = 'COMPLETED'"
+        (saga,) = wait_until(lambda: connection.execute(ended).fetchone()) or ("",)
+        schedules = connection.execute("select name from saga.schedules").fetchall()
+        assert schedules == [("subscription",)]
+    for path in ("/sagas", f"/sagas/{saga}", "/types/order", "/types/onboarding", "/workers"):
+        answer = browsers["olga"].get(path)
+        assert answer.status_code == 200, (path, answer.text)
+    assert "sale-" in browsers["vera"].get("/sagas", type="payment").text
+    assert 'id="act-rerun"' in browsers["olga"].get(f"/sagas/{saga}").text
+    assert "You are a viewer" in browsers["vera"].get(f"/sagas/{saga}").text
+
+    demo.send_signal(signal.SIGTERM)
+    output, errors = demo.communicate(timeout=60)
+    assert demo.returncode == 0, errors
+    assert "nothing of it is left running" in output
+    assert not any(is_alive(process.pid) for process in processes)
+    assert processes_of(directory) == [], "Postgres"
     assert not directory.exists()
 
 

@@ -45,6 +45,7 @@ class Rendering:
             json=self.json,
             masked=masking.mask_text,
             age=age,
+            ago=lambda value: age(value, ago=True),
             took=lambda value: "" if value is None else duration_text(value),
             span=lambda value: "" if value is None else age_text(value),
             instant=lambda value: "" if value is None else instant_text(value),
@@ -87,18 +88,20 @@ class Rendering:
         return orjson.dumps(shown, default=str, option=orjson.OPT_INDENT_2).decode()
 
 
-def age(at: datetime | None, *, until: bool = False) -> Markup:
-    """How long ago an instant was (or how far it is), kept up to date by ``live.js``."""
+def age(at: datetime | None, *, until: bool = False, ago: bool = False) -> Markup:
+    """How long ago an instant was (or how far it is), kept up to date by ``live.js``; with the word
+    "ago" in one with it, so that nothing moves behind a number that grows."""
     if at is None:
         return Markup("")
     utc = at.astimezone(UTC)
     now = datetime.now(UTC)
     text = age_text(max(utc - now if until else now - utc, timedelta()))
-    return Markup('<time datetime="{}" title="{} UTC" data-{}="">{}</time>').format(
+    return Markup('<time datetime="{}" title="{} UTC" data-{}="{}">{}</time>').format(
         utc.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         instant_text(utc),
         Markup("until" if until else "age"),
-        text,
+        "ago" if ago else "",
+        f"{text} ago" if ago else text,
     )
 
 

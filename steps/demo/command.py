@@ -48,6 +48,8 @@ def demo(interrupts: Interrupts) -> int:
         interrupts.check()
         with demo_directory(options.directory, options.keep) as directory:
             is_good = _run(console, directory, options, interrupts)
+        if options.stay:
+            console.print("stopped; nothing of it is left running")
         return 0 if is_good else 1
     except Interrupted:
         pass
@@ -68,7 +70,7 @@ def _run(
     _introduce(console, directory, scenario)
     is_good = False
     try:
-        is_good = run.run(console, directory, scenario, interrupts)
+        is_good = run.run(console, directory, scenario, interrupts, stays=options.stay)
     finally:
         if not is_good and interrupts.signal is None:
             directory.keep = True
@@ -114,6 +116,11 @@ def _parse() -> argparse.Namespace:
         help="for data and logs; emptied first (default: %(default)s)",
     )
     parser.add_argument("--keep", action="store_true", help="keep data and logs")
+    parser.add_argument(
+        "--stay",
+        action="store_true",
+        help="serve the dashboard, and go on with sagas of all types until Ctrl-C",
+    )
     return parser.parse_args()
 
 

@@ -24,6 +24,7 @@ class Mail:
     message_id: str
     saga_id: str
     recipient: str
+    subject: str = ""
 
 
 class Mailbox:
@@ -61,7 +62,12 @@ class Mailbox:
             content if isinstance(content, bytes) else (content or "").encode(), policy=default
         )
         self.received += [
-            Mail(str(message["Message-ID"]), str(message["X-Saga-Id"]), recipient)
+            Mail(
+                str(message["Message-ID"]),
+                str(message["X-Saga-Id"]),
+                recipient,
+                str(message["Subject"]),
+            )
             for recipient in envelope.rcpt_tos
         ]
         return "250 OK"

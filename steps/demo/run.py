@@ -14,14 +14,18 @@ from psycopg import sql
 from rich.console import Console
 
 import outbox
-from steps.demo import facts, leftovers, report
+from steps.demo import facts, leftovers, report, stay
+from steps.demo.dashboard import Dashboard
 from steps.demo.directory import DemoDirectory
 from steps.demo.errors import DemoError
 from steps.demo.interrupts import Interrupts
+from steps.demo.life import APPS
 from steps.demo.mailbox import Mail, Mailbox
 from steps.demo.programs import SCHEMA, environment, last_lines, run_saga
 from steps.demo.progress import Display, read_counts
 from steps.demo.scenario import End, Scenario, World
+from steps.demo.scenarios.order import receive_webhooks
+from steps.demo.scenarios.payment import open_books
 from steps.demo.workers import Crew
 from steps.sandbox.process import SandboxProcess
 
@@ -33,7 +37,12 @@ HOLD = sql.SQL("update {} set hold = '5 seconds'").format(sql.Identifier(SCHEMA,
 
 
 def run(
-    console: Console, directory: DemoDirectory, scenario: Scenario, interrupts: Interrupts
+    console: Console,
+    directory: DemoDirectory,
+    scenario: Scenario,
+    interrupts: Interrupts,
+    *,
+    stays: bool = False,
 ) -> bool:
     """Run the demo in its directory; nothing of it runs afterwards.
 
@@ -42,6 +51,7 @@ def run(
         directory: the demo's own, empty.
         scenario: the sagas.
         interrupts: whether to stop early.
+        stays: serve the dashboard meanwhile, and go on with more sagas until there is a signal.
 
     Returns:
         Whether everything is as it must be.
@@ -57,6 +67,8 @@ def run(
         mailbox = stack.enter_context(Mailbox())
         interrupts.check()
         variables = environment(dsn, sandbox.url, mailbox.port)
+        if stays:
+            variables["OUTBOX_SMTP_URL"] = f"smtp://127.0.0.1:{mailbox.port}"  # for alerts
 
         def saga(*arguments: str) -> str:
             return run_saga(
@@ -66,11 +78,18 @@ def run(
                 interrupts=interrupts,
             )
 
+        apps = list(dict.fromkeys([*scenario.apps, *(APPS if stays else ())]))
         saga("migrate")
-        saga("register", *scenario.apps)
-        asyncio.run(_prepare(dsn, scenario))
-        variables |= stack.enter_context(scenario.companions(variables, directory.path))
-        with Crew(variables, directory.path, scenario.apps) as crew:
+        saga("register", *apps)
+        asyncio.run(_prepare(dsn, scenario, stays))
+        if stays:
+            dashboard = stack.enter_context(Dashboard(variables, directory.path, interrupts))
+            stay.introduce(console, dashboard)
+            # Of whatever saga is shown first, orders come later.
+            variables |= stack.enter_context(receive_webhooks(variables, directory.path))
+        else:
+            variables |= stack.enter_context(scenario.companions(variables, directory.path))
+        with Crew(variables, directory.path, apps) as crew:
             console.print(
                 f"running: {' and '.join(map(str, crew.start()))}; "
                 "kill one with kill -9, if you like",
@@ -89,11 +108,19 @@ def run(
                 psycopg.connect(dsn, autocommit=True) as connection,
             ):
                 _watch(connection, crew, display, scenario, interrupts)
+            if stays:
+                end = asyncio.run(_read(dsn, scenario, sandbox, mailbox.received))
+                interrupts.check()
+                report.show(console, scenario, end)
+                stay.guide(console, dashboard, dsn)
+                stay.go_on(console, dsn, crew, dashboard, mailbox.received, interrupts)
             for line in crew.stop():
                 console.print(line, style="yellow", soft_wrap=True)
-        end = asyncio.run(_read(dsn, scenario, sandbox, mailbox.received))
-    interrupts.check()
-    report.show(console, scenario, end)
+        if not stays:
+            end = asyncio.run(_read(dsn, scenario, sandbox, mailbox.received))
+    if not stays:
+        interrupts.check()
+        report.show(console, scenario, end)
     return not end.mismatches and not end.violations
 
 
@@ -107,10 +134,12 @@ def _sandbox(directory: Path) -> SandboxProcess:
     return sandbox
 
 
-async def _prepare(dsn: str, scenario: Scenario) -> None:
+async def _prepare(dsn: str, scenario: Scenario, stays: bool) -> None:
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute(HOLD)
         await scenario.prepare(connection)
+        if stays:
+            await open_books(connection)
 
 
 async def _read(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,12 +141,11 @@ class Counted:
     async def prepare(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Nothing."""
 
-    @contextlib.contextmanager
     def companions(
         self, environment: Mapping[str, str], directory: Path
-    ) -> Iterator[Mapping[str, str]]:
+    ) -> AbstractContextManager[Mapping[str, str]]:
         """Nothing."""
-        yield {}
+        return contextlib.nullcontext({})
 
     def meanwhile(self, connection: psycopg.Connection[Any]) -> None:
         """Nothing."""

@@ -225,6 +225,22 @@ def test_attempts_are_drawn_in_their_rows() -> None:
     assert "abc" not in svg
     assert MASK in svg
     assert "<hold>" not in svg
+    undone = [
+        moment(0, 0, None, "started"),
+        moment(1, 1, "hold", "done", took=timedelta(seconds=1)),
+        moment(2, 2, "tell", "rejected", took=timedelta(seconds=1)),
+        moment(3, 3, "hold", "done", kind="compensation", took=timedelta(seconds=1)),
+    ]
+    root = parsed(gantt(undone, [], START, plan=plan_of(orjson.loads(describe_steps(PURCHASE)))))
+    rows = [t[0].text for t in root.iter("text") if "g-name" in t.attrib["class"]]
+    assert rows == ["hold", "approved", "tell", "letter", "ledger", "pay", "thank"]
+    bars = {
+        bar.attrib["class"]: bar.attrib["y"]
+        for bar in root.iter("rect")
+        if bar.attrib["class"].startswith("g-bar")
+    }
+    assert bars["g-bar undone"] == bars["g-bar done"], "an undo stands beside what it undoes"
+    assert bars["g-bar failed"] != bars["g-bar done"]
     many = [moment(n, n, f"s{n}", "done", took=timedelta(seconds=1)) for n in range(300)]
     assert "and 180 more rows" in gantt(many, [], START)
 

@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime
 
 from markupsafe import Markup
 
 from outbox.viewer.acts import Line
+from outbox.viewer.plan import PlanStep
 from outbox.viewer.saga import Moment
 from outbox.web.charts.axis import Axis
+from outbox.web.charts.bars import Bar, bars_of, rows_of, since
 from outbox.web.charts.svg import cut, picture, tag
 from outbox.web.times import duration_text
 
 _WIDTH, _LABELS, _RIGHT = 1080.0, 212.0, 24.0
-_ROW, _BAR, _HEAD = 26.0, 14.0, 30.0
+_ROW, _BAR, _HEAD, _FOOT = 26.0, 14.0, 30.0, 24.0
 _MOST_ROWS = 120
-
-_STYLE = {
-    "done": "done",
-    "joined": "done",
-    "chosen": "done",
-    "retry": "retry",
-    "rejected": "failed",
-    "in_doubt": "doubt",
-    "skipped": "skipped",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Bar:
-    """Something that went on, from and to in seconds since the saga's start."""
-
-    row: str
-    start: float
-    end: float
-    style: str
-    said: str
-    is_idle: bool = False  # the axis may cut it
 
 
 def gantt(
@@ -46,41 +25,46 @@ def gantt(
     lines: Sequence[Line],
     now: datetime,
     hide: Callable[[str], str] = str,
+    plan: Sequence[PlanStep] = (),
 ) -> Markup:
-    """Draws the attempts of a saga, a row for each step, element and direction.
+    """Draws the attempts of a saga, a row for each step and element; an undo stands in the row of
+    what it undoes.
 
     Args:
         history: the timeline, from the start on.
         lines: what its lines are at.
         now: where the bars end of what still goes on.
         hide: takes secrets out of an error's message.
+        plan: the steps of its definition, which have their rows before they are reached, so that
+            the chart keeps its size.
     """
     begun = history[0].at
-    bars = _past(history, begun, hide) + _present(lines, now, begun)
-    rows = list(dict.fromkeys(bar.row for bar in sorted(bars, key=lambda bar: bar.start)))
+    bars = bars_of(history, lines, now, hide)
+    rows = rows_of(bars, plan)
     left_out = len(rows) - _MOST_ROWS
     rows = rows[:_MOST_ROWS]
     acts = [m for m in history if m.kind == "act"]
-    instants = [(at, at) for at in (_since(m.at, begun) for m in history)]
+    instants = [(at, at) for at in (since(m.at, begun) for m in history)]
     if lines:
-        instants.append((_since(now, begun), _since(now, begun)))
+        instants.append((since(now, begun), since(now, begun)))
     axis = Axis(
         [(0.0, 0.0), *((bar.start, bar.end) for bar in bars if not bar.is_idle), *instants],
         _LABELS,
         _WIDTH - _RIGHT,
     )
-    height = _HEAD + max(len(rows), 1) * _ROW + 10 + (16 if left_out > 0 else 0)
-    parts = [*_grid(axis, height), *_labels(rows)]
+    height = _HEAD + max(len(rows), 1) * _ROW + _FOOT + (16 if left_out > 0 else 0)
+    reached = {bar.row for bar in bars}
+    parts = [*_grid(axis, height), *_labels(rows, reached)]
     for bar in bars:
         if bar.row in rows:
             parts.append(_draw(bar, axis, _HEAD + rows.index(bar.row) * _ROW))
     for act in acts:
-        at = axis.place(_since(act.at, begun))
+        at = axis.place(since(act.at, begun))
         parts.append(
             tag(
                 "g",
                 tag("title", act.what),
-                tag("path", d=f"M{at:.1f} {_HEAD - 4:.1f}V{height - 8:.1f}"),
+                tag("path", d=f"M{at:.1f} {_HEAD - 4:.1f}V{height - _FOOT + 4:.1f}"),
                 tag("circle", cx=at, cy=_HEAD - 6, r=4.5),
                 class_="g-act",
             )
@@ -96,95 +80,13 @@ def gantt(
             )
         )
     label = (
-        f"{len(bars)} attempts and waits of {len(rows)} commands over time; "
+        f"{len(bars)} attempts and waits of {len(reached)} steps over time; "
         "the timeline below says the same"
     )
     return picture(_WIDTH, height, label, *parts, class_="gantt")
 
 
-def _past(history: Sequence[Moment], begun: datetime, hide: Callable[[str], str]) -> list[_Bar]:
-    bars: list[_Bar] = []
-    waits: dict[str, float] = {}
-    for moment in history:
-        if moment.step is None or moment.kind in (None, "act"):
-            continue
-        row = _name(moment.step, moment.element, moment.kind)
-        end = _since(moment.at, begun)
-        if row in waits:
-            start = waits.pop(row)
-            bars.append(
-                _Bar(
-                    row,
-                    start,
-                    end,
-                    "wait",
-                    f"{row}: waited {duration_text(end - start)}",
-                    is_idle=True,
-                )
-            )
-        if moment.outcome in ("waiting", "branched"):
-            waits[row] = end
-            continue
-        start = end if moment.took is None else end - moment.took.total_seconds()
-        said = moment.what
-        if moment.took is not None:
-            said += f", {duration_text(moment.took)}"
-        if moment.error:
-            said += f" — {hide(moment.error)}"
-        style = _STYLE.get(moment.outcome, "done")
-        if moment.kind == "compensation" and style == "done":
-            style = "undone"
-        bars.append(_Bar(row, max(start, 0.0), end, style, said))
-        if moment.outcome == "retry" and moment.next_due is not None:
-            due = _since(moment.next_due, begun)
-            bars.append(
-                _Bar(
-                    row,
-                    end,
-                    max(due, end),
-                    "delay",
-                    f"{row}: next attempt after {duration_text(max(due - end, 0.0))}",
-                    is_idle=True,
-                )
-            )
-    return bars
-
-
-def _present(lines: Sequence[Line], now: datetime, begun: datetime) -> list[_Bar]:
-    bars = []
-    end = _since(now, begun)
-    for line in lines:
-        row = _name(line.step, line.element, line.kind)
-        start = min(_since(line.since, begun), end)
-        lasted = duration_text(end - start)
-        if line.standing == "running":
-            bars.append(_Bar(row, start, end, "running", f"{row}: running for {lasted}"))
-        elif line.standing == "suspended":
-            bars.append(
-                _Bar(
-                    row,
-                    start,
-                    end,
-                    "suspended",
-                    f"{row}: waits for a person for {lasted}",
-                    is_idle=True,
-                )
-            )
-        elif line.standing in ("waiting", "joins"):
-            bars.append(
-                _Bar(
-                    row,
-                    start,
-                    end,
-                    "wait",
-                    f"{row}: waits for {line.what or line.standing} for {lasted}",
-                    is_idle=True,
-                )
-            )
-    return bars
-
-
-def _draw(bar: _Bar, axis: Axis, top: float) -> Markup:
+def _draw(bar: Bar, axis: Axis, top: float) -> Markup:
     left, right = axis.place(bar.start), axis.place(bar.end)
     middle = top + _ROW / 2
     if bar.style == "delay":
@@ -218,12 +120,25 @@ def _grid(axis: Axis, height: float) -> list[Markup]:
                     x=stretch.left,
                     y=_HEAD - 6,
                     width=stretch.right - stretch.left,
-                    height=height - _HEAD - 2,
+                    height=height - _HEAD - _FOOT + 10,
                     class_="g-cut",
                 )
             )
+            if stretch.right - stretch.left >= 44:
+                parts.append(
+                    tag(
+                        "text",
+                        duration_text(stretch.end - stretch.start),
+                        x=(stretch.left + stretch.right) / 2,
+                        y=height - 6,
+                        text_anchor="middle",
+                        class_="g-tick",
+                    )
+                )
     for seconds, at in axis.ticks(92.0):
-        parts.append(tag("path", d=f"M{at:.1f} {_HEAD - 6:.1f}V{height - 8:.1f}", class_="g-line"))
+        parts.append(
+            tag("path", d=f"M{at:.1f} {_HEAD - 6:.1f}V{height - _FOOT + 4:.1f}", class_="g-line")
+        )
         near_end = at > _WIDTH - _RIGHT - 40
         parts.append(
             tag(
@@ -238,7 +153,7 @@ def _grid(axis: Axis, height: float) -> list[Markup]:
     return parts
 
 
-def _labels(rows: Sequence[str]) -> list[Markup]:
+def _labels(rows: Sequence[str], reached: Container[str]) -> list[Markup]:
     parts = []
     for place, row in enumerate(rows):
         top = _HEAD + place * _ROW
@@ -247,15 +162,13 @@ def _labels(rows: Sequence[str]) -> list[Markup]:
                 tag("rect", x=0.0, y=top, width=_WIDTH, height=_ROW, rx=5.0, class_="g-row")
             )
         parts.append(
-            tag("text", tag("title", row), cut(row, 30), x=12.0, y=top + 17, class_="g-name")
+            tag(
+                "text",
+                tag("title", row),
+                cut(row, 30),
+                x=12.0,
+                y=top + 17,
+                class_="g-name" if row in reached else "g-name none",
+            )
         )
     return parts
-
-
-def _name(step: str, element: int | None, kind: str) -> str:
-    name = step if element is None else f"{step}/{element}"
-    return {"compensation": f"↺ {name}", "reconcile": f"? {name}"}.get(kind, name)
-
-
-def _since(at: datetime, begun: datetime) -> float:
-    return max((at - begun).total_seconds(), 0.0)

@@ -106,7 +106,9 @@ def fragments_of(site: Site, whole: Whole) -> dict[str, Markup]:
         "saga-head": draw.render("saga/head.html", **values),
         "saga-now": draw.render("saga/now.html", **values),
         "saga-diagram": diagram(whole.plan, progress, final),
-        "saga-gantt": gantt(whole.timeline, whole.lines, datetime.now(UTC), draw.masking.mask_text),
+        "saga-gantt": gantt(
+            whole.timeline, whole.lines, datetime.now(UTC), draw.masking.mask_text, whole.plan
+        ),
         "saga-timeline": draw.render("saga/timeline.html", **values),
         "saga-data": draw.render("saga/data.html", **values),
         "saga-more": draw.render("saga/more.html", **values),

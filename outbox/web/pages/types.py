@@ -37,6 +37,7 @@ class Span:
 
 
 SPANS = {
+    "15m": Span("last 15 minutes", timedelta(minutes=15), timedelta(seconds=30)),
     "1h": Span("last hour", timedelta(hours=1), timedelta(minutes=2)),
     "24h": Span("last 24 hours", timedelta(days=1), timedelta(minutes=30)),
     "7d": Span("last 7 days", timedelta(days=7), timedelta(hours=4)),

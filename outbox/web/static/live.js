@@ -22,7 +22,8 @@ const skew = Number(body.dataset.now || Date.now()) - Date.now();
 function tick(root = document) {
   for (const time of root.querySelectorAll("time[data-age], time[data-until]")) {
     const ago = (Date.now() + skew - Date.parse(time.dateTime)) / 1000;
-    const text = ageText("until" in time.dataset ? -ago : ago);
+    const word = time.dataset.age === "ago" ? " ago" : "";
+    const text = ageText("until" in time.dataset ? -ago : ago) + word;
     if (time.textContent !== text) time.textContent = text;
   }
 }
@@ -31,7 +32,9 @@ setInterval(tick, 1000);
 // Turns one element into another, and leaves alone what is the same: focus, open details, what
 // somebody has typed, and where a box was scrolled to stay.
 function morph(old, fresh) {
-  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) {
+  // What says something else altogether is put in the old one's place, and does not become it.
+  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName ||
+      old.dataset?.says !== fresh.dataset?.says) {
     old.replaceWith(fresh);
     return;
   }

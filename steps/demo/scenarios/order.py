@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from steps.demo import leftovers
 from steps.demo.errors import DemoError
 from steps.demo.programs import LEDGER_SCHEMA, SCHEMA, SHOP_SCHEMA, last_lines
 from steps.demo.scenario import Counted, Ending, Judged, Mismatch, World, judge_counts
+from steps.demo.scenarios.payment import open_books
 from steps.expected import CLOSED_MERCHANT, REFUSED_DOMAIN
 from steps.order import Order
 from steps.sandbox.cards import ACCEPTED_CARDS, DECLINED_CARDS
@@ -76,24 +78,13 @@ class Orders(Counted):
     async def prepare(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Create the tables, and close an account to see a refusal."""
         await Shop(SHOP_SCHEMA).install(connection)
-        await ledger.install(connection, LEDGER_SCHEMA)
-        await ledger.close_merchant(
-            connection, LEDGER_SCHEMA, CLOSED_MERCHANT, "the demo wants to see a refusal"
-        )
+        await open_books(connection)
 
-    @contextlib.contextmanager
     def companions(
         self, environment: Mapping[str, str], directory: Path
-    ) -> Iterator[Mapping[str, str]]:
+    ) -> AbstractContextManager[Mapping[str, str]]:
         """The receiver of webhooks."""
-        log = directory / "webhooks.log"
-        try:
-            receiver = ServerProcess("steps.webhooks", log=log, environment=environment)
-        except RuntimeError as error:
-            raise DemoError(f"{error}:\n{last_lines(log)}") from error
-        leftovers.remember(directory, receiver.pid)
-        with receiver:
-            yield {"EXAMPLE_CALLBACK_URL": f"{receiver.url}/webhooks/carrier"}
+        return receive_webhooks(environment, directory)
 
     async def judge(self, connection: psycopg.AsyncConnection[Any], world: World) -> Judged:
         """Compare everything with the inputs; and the invoices' numbers with 1, 2, 3, ..."""
@@ -106,6 +97,25 @@ class Orders(Counted):
         missing = sorted(set(range(1, len(numbers) + 1)) - set(numbers))
         gaps = [Mismatch("invoices", "numbers that are missing", [], missing)] if missing else []
         return Judged(judged.sections, [*judged.mismatches, *gaps])
+
+
+@contextlib.contextmanager
+def receive_webhooks(
+    environment: Mapping[str, str], directory: Path
+) -> Iterator[Mapping[str, str]]:
+    """Run the receiver of the carrier's webhooks; gives the variables that tell workers of it.
+
+    Raises:
+        DemoError: it did not start.
+    """
+    log = directory / "webhooks.log"
+    try:
+        receiver = ServerProcess("steps.webhooks", log=log, environment=environment)
+    except RuntimeError as error:
+        raise DemoError(f"{error}:\n{last_lines(log)}") from error
+    leftovers.remember(directory, receiver.pid)
+    with receiver:
+        yield {"EXAMPLE_CALLBACK_URL": f"{receiver.url}/webhooks/carrier"}
 
 
 def make_orders(count: int) -> dict[str, Order]:

@@ -65,10 +65,7 @@ class Payments(Counted):
 
     async def prepare(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Close an account, to see a refusal."""
-        await ledger.install(connection, LEDGER_SCHEMA)
-        await ledger.close_merchant(
-            connection, LEDGER_SCHEMA, CLOSED_MERCHANT, "the demo wants to see a refusal"
-        )
+        await open_books(connection)
 
     async def judge(self, connection: psycopg.AsyncConnection[Any], world: World) -> Judged:
         """Compare sagas, provider, ledger and mails with the inputs."""
@@ -96,6 +93,14 @@ class Payments(Counted):
             for section in COUNTED
         ]
         return Judged(sections, compare(self.inputs, found))
+
+
+async def open_books(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Create the ledger's tables, and close an account, to see a refusal."""
+    await ledger.install(connection, LEDGER_SCHEMA)
+    await ledger.close_merchant(
+        connection, LEDGER_SCHEMA, CLOSED_MERCHANT, "the demo wants to see a refusal"
+    )
 
 
 def _read(source: Path, count: int | None) -> tuple[str, Mapping[str, Payment]]:
