@@ -33,7 +33,7 @@ _OPERATOR = (
 _LOOK = (
     "find_sagas", "saga_page", "completion_rate_since", "latency_since", "latency_over",
     "errors_since", "throughput_since", "ended_since", "health_of_commands", "health_of_events",
-    "health_of_tables", "vacuum_holders", "lines_of",
+    "health_of_tables", "vacuum_holders", "lines_of", "timeline",
 )  # fmt: skip
 _EXPLAIN = ("explain_abort", "past_resolutions", "input_schema")
 _VIEWS = (

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -29,6 +30,30 @@ def findings(engine: Engine) -> dict[str, tuple[str, str | None]]:
     found = {row.finding: (row.severity, row.subject) for row in view(engine, "health")}
     found.pop("vacuum is held back", None)
     return found
+
+
+def test_a_story_is_told_by_id_or_key(engine: Engine) -> None:
+    at = reach(engine, "before the pivot")
+    key = engine.value("select key from instance where id = %s", at.saga)
+    story = engine.rows("select * from timeline(%s)", str(at.saga))
+    assert story == engine.rows("select * from timeline(%s)", key)
+    whole = engine.rows(
+        "select seq, what from timeline where saga_id = %s order by seq, at", at.saga
+    )
+    assert [(row.seq, row.what) for row in story] == [(row.seq, row.what) for row in whole]
+    assert len(story) > 1
+
+
+def test_a_story_of_nobody_or_of_several_is_refused(engine: Engine) -> None:
+    for given in ("nobody", "00000000-0000-7000-8000-000000000000"):
+        with pytest.raises(psycopg.Error, match=f'no saga has the id or key "{given}"') as caught:
+            engine.rows("select * from timeline(%s)", given)
+        assert caught.value.sqlstate == "SG004"
+    for type_ in ("order", "single"):
+        engine.start(type_, key="twice")
+    with pytest.raises(psycopg.Error, match="several sagas have the key") as caught:
+        engine.rows("select * from timeline(%s)", "twice")
+    assert caught.value.sqlstate == "SG002"
 
 
 def test_running_tells_who_holds_what_since_when(engine: Engine) -> None:

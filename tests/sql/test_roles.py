@@ -102,7 +102,7 @@ CALLS = {
     "purge_exported": ("operator",),
     **dict.fromkeys(
         (
-            *("find_sagas", "saga_page", "completion_rate_since", "latency_since"),
+            *("timeline", "find_sagas", "saga_page", "completion_rate_since", "latency_since"),
             *("latency_over", "errors_since", "throughput_since", "ended_since"),
             *("health_of_commands", "health_of_events", "health_of_tables", "vacuum_holders"),
             "lines_of",
