@@ -14,14 +14,18 @@ from outbox.cli.shell import end_in_order_at_sigterm, fail, friendly, opened, se
 from outbox.store.connect import describe_dsn
 from outbox.telemetry import Telemetry, configure_logging, log_hook
 
-_NEEDED = ("starlette", "uvicorn", "jinja2", "argon2", "itsdangerous", "sse_starlette")
+_NEEDED = (
+    *("starlette", "uvicorn", "jinja2", "argon2", "itsdangerous", "sse_starlette"),
+    *("jsonschema", "prometheus_client"),
+)
 _MISSING = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
 
 if not _MISSING:
     from outbox.web.accounts import hash_password
+    from outbox.web.api.tokens import new_token
     from outbox.web.app import make_app
     from outbox.web.server import run_server
-    from outbox.web.settings import WebSettings, load_web_settings
+    from outbox.web.settings import SECRET, WebSettings, load_web_settings
 
 
 def _settings_help() -> str:
@@ -34,7 +38,7 @@ def _settings_help() -> str:
     ]
     for name, field in WebSettings.model_fields.items():
         default = field.get_default(call_default_factory=True)
-        shown = "" if name in ("users", "secret_key") else f"  (default: {default})"
+        shown = "" if name in SECRET else f"  (default: {default})"
         lines += [f"  OUTBOX_WEB_{name.upper()}{shown}", f"      {field.description}"]
     return "\n".join(lines)
 
@@ -85,6 +89,25 @@ def hash_password_command() -> None:
         password = sys.stdin.readline().rstrip("\n")
     with friendly():
         print(hash_password(password))
+
+
+@cli.command("new-token")
+def new_token_command(
+    name: Annotated[str, typer.Argument(help="Who is to have it; the history shows the name.")],
+    role: Annotated[
+        str, typer.Argument(help="viewer looks; starter starts and signals; operator acts as well.")
+    ],
+) -> None:
+    """Makes a token for the API. Prints it, this once, and on the next line what to add to
+    OUTBOX_WEB_TOKENS."""
+    with friendly():
+        token, line = new_token(name, role)
+    print(token)
+    print(line)
+    print(
+        "The first line is the token, shown this once; the second goes into OUTBOX_WEB_TOKENS.",
+        file=sys.stderr,
+    )
 
 
 @cli.command("secret-key")

@@ -201,6 +201,12 @@ class Definition:
     input_schema: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _TypeInput:
+    type: str
+    input_schema: dict[str, Any]
+
+
 async def health(connection: Reader, schema: str) -> list[Finding]:
     """What is wrong, the worst first; nothing: all is well."""
     return await read(connection, schema, Finding, "{}.health")
@@ -251,6 +257,12 @@ async def definitions(
         "order by version desc",
         (type, version, version),
     )  # fmt: skip
+
+
+async def input_schemas(connection: Reader, schema: str) -> dict[str, dict[str, Any]]:
+    """The JSON schema of the input of each type, in its newest version."""
+    found = await read(connection, schema, _TypeInput, "{}.definitions order by type, version")
+    return {one.type: one.input_schema for one in found}
 
 
 async def paused(connection: Reader, schema: str) -> list[PausedRow]:

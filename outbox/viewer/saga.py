@@ -195,6 +195,13 @@ async def lines(connection: Reader, schema: str, saga_id: UUID) -> list[Line]:
     return await read(connection, schema, Line, "{}.lines_of(%s)", (saga_id,))
 
 
+async def signals(connection: Reader, schema: str, saga_id: UUID) -> list[Signal]:
+    """What a saga was told, in order."""
+    return await read(
+        connection, schema, Signal, "{}.signals where saga_id = %s order by number", (saga_id,)
+    )
+
+
 async def whole(connection: Reader, schema: str, saga_id: UUID) -> Whole:
     """All that is known of a saga.
 
@@ -216,7 +223,7 @@ async def whole(connection: Reader, schema: str, saga_id: UUID) -> Whole:
             overview=seen,
             timeline=history,
             lines=now,
-            signals=await _of(connection, schema, Signal, "{}.signals", saga_id, "number"),
+            signals=await signals(connection, schema, saga_id),
             events=await _of(connection, schema, Event, "{}.events", saga_id, "number"),
             deliveries=await _of(connection, schema, Delivery, "{}.deliveries", saga_id, "event"),
             operator_acts=await _of(connection, schema, ActRow, "{}.acts", saga_id, "seq"),

@@ -106,10 +106,12 @@ def load_accounts(settings: WebSettings) -> Accounts:
         if account.user.name in found:
             raise ConfigurationError(f"two users are called {account.user.name!r}: rename one")
         found[account.user.name] = account
-    if not found and settings.proxy_header is None:
+    has_tokens = settings.tokens_file or settings.tokens.get_secret_value().strip()
+    if not found and settings.proxy_header is None and not has_tokens:
         raise ConfigurationError(
             "nobody can log in: set OUTBOX_WEB_USERS to name:role:hash (bin/web hash-password "
-            "makes the hash), or OUTBOX_WEB_PROXY_HEADER where a proxy knows the users"
+            "makes the hash), or OUTBOX_WEB_PROXY_HEADER where a proxy knows the users, or only "
+            "OUTBOX_WEB_TOKENS for the API"
         )
     return Accounts(found)
 

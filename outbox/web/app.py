@@ -9,9 +9,13 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from outbox.settings import Settings
 from outbox.telemetry import Telemetry
+from outbox.web.api.app import Api
+from outbox.web.api.problem import ProblemError, answer
+from outbox.web.metrics import MetricsEndpoint
 from outbox.web.pages.route import trouble
 from outbox.web.pages.routes import routes
 from outbox.web.security import SecurityHeaders
@@ -35,25 +39,31 @@ def make_app(
         ConfigurationError: a setting is missing or wrong.
     """
     site = Site(settings, web, dsn, telemetry or Telemetry())
+    api = Api(site)
+    metrics = MetricsEndpoint(site, api.guard, dsn)
+    scraped = [] if web.metrics == "off" else [Route("/metrics", metrics.scrape, methods=["GET"])]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with site.opened():
             yield
+        metrics.close()
 
     app = Starlette(
-        routes=routes(),
+        routes=[*api.routes(), *scraped, *routes()],
         middleware=[Middleware(SecurityHeaders)],
         exception_handlers={Exception: _failed, 404: _missing},
         lifespan=lifespan,
     )
-    app.state.site = site
+    app.state.site, app.state.api = site, api
     return app
 
 
-async def _failed(request: Request, error: Exception) -> Response:
+async def _failed(request: Request, _error: Exception) -> Response:
     """An error of ours. Its traceback is for the log, by the server."""
-    if not request.url.path.startswith(f"{request.scope.get('root_path', '')}/admin"):
+    if _is_under(request, "/api"):
+        return _problem(request, ProblemError("internal-error", "it was logged"))
+    if not _is_under(request, "/admin"):
         return PlainTextResponse("something went wrong; it was logged", 500)
     return await trouble(
         Visit(request, request.app.state.site), 500, "Something went wrong", "It was logged."
@@ -61,4 +71,16 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 async def _missing(request: Request, _error: Exception) -> Response:
+    if _is_under(request, "/api"):
+        said = f"nothing is at {request.url.path[:200]}: the page /api has all addresses"
+        return _problem(request, ProblemError("not-found", said))
     return PlainTextResponse("not found", 404)
+
+
+def _problem(request: Request, problem: ProblemError) -> Response:
+    return answer(problem, request.app.state.site.web.root_path, request.url.path)
+
+
+def _is_under(request: Request, path: str) -> bool:
+    whole = f"{request.scope.get('root_path', '')}{path}"
+    return request.url.path == whole or request.url.path.startswith(f"{whole}/")

@@ -13,6 +13,9 @@ from outbox.errors import ConfigurationError
 
 Role = Literal["viewer", "operator"]
 
+SECRET = ("users", "tokens", "secret_key")
+"""Settings whose values are not to be shown."""
+
 _SHORTEST_KEY = 32
 
 MASKED = (
@@ -46,6 +49,26 @@ class WebSettings(BaseSettings):
     )
     users_file: Path | None = Field(
         None, description="A file with one name:role:hash a line, beside or instead of users."
+    )
+    tokens: SecretStr = Field(
+        SecretStr(""),
+        description="Who may use the API: name:role:hash, separated by spaces, semicolons or "
+        "lines; role is viewer, starter or operator, bin/web new-token makes a token and its line.",
+    )
+    tokens_file: Path | None = Field(
+        None, description="A file with one name:role:hash a line, beside or instead of tokens."
+    )
+    routes: str = Field(
+        "steps.payment_routes:routes",
+        description="The applications' own routes under /api, as module:attribute; "
+        "comma-separated, empty: none.",
+    )
+    body_limit: PositiveInt = Field(
+        1024 * 1024, description="Bytes that the body of a request to the API has at most."
+    )
+    metrics: Literal["open", "token", "off"] = Field(
+        "open",
+        description="Who may read /metrics: everybody, whoever has a token of the API, or nobody.",
     )
     session_seconds: PositiveInt = Field(
         12 * 3600, description="How long a login lasts, in seconds."
@@ -145,7 +168,7 @@ def load_web_settings(**overrides: object) -> WebSettings:
         problems = []
         for problem in error.errors():
             name = str(problem["loc"][0]) if problem["loc"] else "?"
-            got = "" if name in ("users", "secret_key") else f", not {problem['input']!r}"
+            got = "" if name in SECRET else f", not {problem['input']!r}"
             problems.append(f"OUTBOX_WEB_{name.upper()}: {problem['msg']}{got}")
         raise ConfigurationError("; ".join(problems)) from None
     except SettingsError as error:

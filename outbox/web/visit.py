@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -17,6 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from outbox.errors import InputError, NotFoundError
 from outbox.web.accounts import User
+from outbox.web.address import address_of, is_from
 from outbox.web.session import Session
 from outbox.web.settings import Role
 from outbox.web.site import Nav, Site
@@ -68,26 +68,13 @@ class Visit:
             raise NotFoundError(f"{self.path('id')!r} is not the id of a saga") from None
 
     @property
-    def peer(self) -> str:
-        """Who has connected to us."""
-        return self.request.client.host if self.request.client else ""
-
-    @property
     def address(self) -> str:
         """Where the request comes from; what a proxy of ours says of that counts."""
-        forwarded = self.request.headers.get("x-forwarded-for", "").split(",")[-1].strip()
-        return forwarded if forwarded and self._from_proxy() else self.peer
-
-    def _from_proxy(self) -> bool:
-        try:
-            peer = ipaddress.ip_address(self.peer)
-        except ValueError:
-            return False
-        return any(peer in network for network in self.site.web.proxies)
+        return address_of(self.request, self.site.web.proxies)
 
     def _user(self) -> User | None:
         web = self.site.web
-        if web.proxy_header is not None and self._from_proxy():
+        if web.proxy_header is not None and is_from(self.request, web.proxies):
             name = self.request.headers.get(web.proxy_header, "").strip()[:200]
             if name and name.isprintable():
                 groups = [name]

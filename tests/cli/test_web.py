@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -78,6 +79,27 @@ def test_it_serves_until_it_is_told_to_stop(schema: Schema, tmp_path: Path) -> N
         if server.poll() is None:
             server.kill()
             server.wait()
+
+
+def test_it_makes_a_token_that_its_server_knows(schema: Schema) -> None:
+    made = run("new-token", "shop", "starter")
+    token, line = made.stdout.split()
+    assert line == f"shop:starter:{hashlib.sha256(token.encode()).hexdigest()}"
+    assert "once" in made.stderr
+    refused = run("new-token", "shop", "admin")
+    assert refused.returncode == 2
+    assert "'admin' is no role: there are viewer, starter, operator" in refused.stderr
+    wrong = run(OUTBOX_WEB_SECRET_KEY="k" * 40, OUTBOX_WEB_TOKENS=token)
+    assert wrong.returncode == 2
+    assert "OUTBOX_WEB_TOKENS" in wrong.stderr
+    assert token not in wrong.stderr
+    routes = run(
+        OUTBOX_WEB_SECRET_KEY="k" * 40, OUTBOX_WEB_TOKENS=line, OUTBOX_WEB_ROUTES="nowhere:routes",
+        OUTBOX_DSN=schema.dsn,
+    )  # fmt: skip
+    assert routes.returncode == 2
+    assert "OUTBOX_WEB_ROUTES" in routes.stderr
+    assert "Traceback" not in routes.stderr
 
 
 @pytest.mark.parametrize("argument", ["--help", "hash-password --help"])

@@ -63,6 +63,7 @@ class Served:
     engine: Engine
     site: Site
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    app: Any = None
 
     def browser(self, name: str | None = None, **headers: str) -> Browser:
         """A fresh browser, logged in where a name is given."""
@@ -103,7 +104,7 @@ def serving(schema: Schema, **changes: Any) -> Iterator[Served]:
             engine = Engine(schema)
             with contextlib.closing(engine.connection):
                 base = f"http://127.0.0.1:{listener.getsockname()[1]}"
-                yield Served(base, engine, app.state.site, events)
+                yield Served(base, engine, app.state.site, events, app)
         finally:
             server.should_exit = True
             thread.join(timeout=15)

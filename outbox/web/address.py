@@ -1,0 +1,30 @@
+"""Where a request comes from."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from starlette.requests import Request
+
+Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
+
+
+def address_of(request: Request, proxies: Networks) -> str:
+    """The address that a request comes from; what a proxy of ours says of that counts."""
+    forwarded = request.headers.get("x-forwarded-for", "").split(",")[-1].strip()
+    return forwarded if forwarded and is_from(request, proxies) else peer_of(request)
+
+
+def peer_of(request: Request) -> str:
+    """Who has connected to us."""
+    return request.client.host if request.client else ""
+
+
+def is_from(request: Request, networks: Networks) -> bool:
+    """Whether who has connected is in one of these networks."""
+    try:
+        peer = ipaddress.ip_address(peer_of(request))
+    except ValueError:
+        return False
+    return any(peer in network for network in networks)

@@ -1,0 +1,1 @@
+"""The HTTP API under ``/api``: start sagas, find them, follow them, steer them, as JSON."""

@@ -1,0 +1,53 @@
+"""The API put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.routing import BaseRoute
+
+from outbox.web.api import acting, bulk, events, reading, signaling
+from outbox.web.api.about import About
+from outbox.web.api.endpoint import Guard, routes_of
+from outbox.web.api.openapi import Description
+from outbox.web.api.operation import Operation
+from outbox.web.api.own import load_routes, own_operations
+from outbox.web.api.schema import InputSchemas
+from outbox.web.api.starting import Starting
+from outbox.web.api.tokens import load_tokens
+from outbox.web.site import Site
+
+
+class Api:
+    """Everything under ``/api``.
+
+    Args:
+        site: what it shares with the pages.
+
+    Raises:
+        ConfigurationError: a token or a route of the settings is wrong.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.guard = Guard(site, load_tokens(site.web))
+        inputs = InputSchemas(site.schema, site.rendering.masking)
+        ours = [
+            Starting(inputs).operation(),
+            *reading.operations(),
+            *events.operations(),
+            *signaling.operations(),
+            *acting.operations(),
+            *bulk.operations(),
+            Description(self._all).operation(),
+            About(self._all).operation(),
+        ]
+        self.operations = [*ours, *own_operations(load_routes(site.web.routes), ours)]
+        """All that is served, and described."""
+
+    def routes(self) -> list[BaseRoute]:
+        """Its routes."""
+        return [*routes_of(self._site, self.guard, self.operations)]
+
+    def _all(self) -> Sequence[Operation]:
+        return self.operations
