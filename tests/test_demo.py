@@ -2,12 +2,14 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -187,6 +189,17 @@ def test_one_that_stays_serves_its_dashboard_and_goes_on_until_it_is_ended(
     assert "sale-" in browsers["vera"].get("/sagas", type="payment").text
     assert 'id="act-rerun"' in browsers["olga"].get(f"/sagas/{saga}").text
     assert "You are a viewer" in browsers["vera"].get(f"/sagas/{saga}").text
+
+    # The API, as the line says that is printed for curl.
+    (line,) = [line for line in said.splitlines() if line.startswith("  curl -H")]
+    _, _, bearer, _, idempotency, _, body, address = shlex.split(line)
+    headers = dict(header.split(": ") for header in (bearer, idempotency))
+    started = httpx.post(
+        address, content=body, headers={**headers, "Content-Type": "application/json"}
+    )
+    assert started.status_code == 202, started.text
+    assert httpx.get(f"{url}{started.headers['Location']}", headers=headers).status_code == 200
+    assert "outbox_" in httpx.get(f"{url}/metrics").text
 
     demo.send_signal(signal.SIGTERM)
     output, errors = demo.communicate(timeout=60)

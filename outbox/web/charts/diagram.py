@@ -13,11 +13,13 @@ from outbox.viewer.plan import PlanStep
 from outbox.web.charts.progress import WORDS, Progress
 from outbox.web.charts.svg import cut, picture, tag
 
-_WIDTH, _HEIGHT = 146.0, 56.0
-_APART, _BELOW = 28.0, 14.0
+_WIDTH, _HEIGHT = 156.0, 56.0
+_APART, _BELOW = 26.0, 14.0
 _PAD, _HEAD = 16.0, 26.0
 _MARGIN = 10.0
 _END = 22.0  # the dots before the first step and behind the last
+_SHRINKS = 1450.0  # up to this width a diagram can be read when it is made to fit a page
+_LONG = 15  # characters of a name that fit in the usual size
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,8 @@ def diagram(
     parts.append(
         tag("circle", cx=stop, cy=middle, r=4.5, class_=f"d-end-dot s-{(ended or 'none').lower()}")
     )
-    return picture(
-        width, row.height + 2 * _MARGIN, _in_words(plan, progress), *parts, class_="diagram"
-    )
+    fits = "diagram fits" if width <= _SHRINKS else "diagram"
+    return picture(width, row.height + 2 * _MARGIN, _in_words(plan, progress), *parts, class_=fits)
 
 
 class _Drawing:
@@ -138,9 +139,10 @@ class _Drawing:
             rx=9.0,
             class_="d-shape" + (" each" if box.step.fans_out else ""),
         )
-        name = tag("text", cut(box.step.name, 17), x=left + 14, y=top + 24, class_="d-name")
+        size = "d-name long" if len(box.step.name) > _LONG else "d-name"
+        name = tag("text", cut(box.step.name, 19), x=left + 14, y=top + 24, class_=size)
         below = known.words if known else ", ".join(_kinds(box.step)) or box.step.state.lower()
-        more = tag("text", cut(below, 23), x=left + 14, y=top + 42, class_="d-more")
+        more = tag("text", cut(below, 22), x=left + 14, y=top + 42, class_="d-more")
         marks = []
         if box.step.fans_out:
             marks.append(

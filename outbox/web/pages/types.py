@@ -128,7 +128,7 @@ async def _load_type(
     completion = await rates.completion(connection, site.schema, span.length, name, span.bucket)
     over = await rates.latency_over(connection, site.schema, span.length, span.bucket, name)
     steps = await rates.latency(connection, site.schema, span.length, name)
-    errors = await rates.errors(connection, site.schema, span.length, name, 10)
+    errors = await rates.errors(connection, site.schema, span.length, name, 5)
     now = datetime.now(UTC)
     window = Window(_bucket_of(now - span.length, span.bucket), now, span.bucket)
     return {
@@ -196,7 +196,7 @@ def _latency_charts(over: Sequence[LatencyAt], window: Window) -> dict[tuple[str
                 "p50": [(row.at, row.p50) for row in rows if row.p50 is not None],
             },
             f"latency of {step} ({kind}), half and 95 percent of its attempts",
-            duration_text,
+            lambda value: duration_text(value) if value else "0",
             size=(370.0, 130.0),
         )
     return charts
