@@ -127,7 +127,7 @@ _ACTS: dict[str, tuple[Act, type[ActBody], str]] = {
     "retry": (_retry, ActBody, "Run what failed again, now"),
     "skip": (_skip, SkipBody, "Take what is suspended, or waits, as done"),
     "amend": (_amend, AmendBody, "Correct the input, or a step's result, and go on"),
-    "cancel": (_cancel, CancelBody, "Undo it; past its pivot only with `force`"),
+    "cancel": (_cancel, CancelBody, "Undo it; past its pivot only if forced"),
     "abort": (_abort, ActBody, "Undo everything, past the pivot too"),
     "resolve": (_resolve, ResolveBody, "Close what is suspended, as settled by hand"),
     "pause": (_pause, ActBody, "Begin nothing more of it"),

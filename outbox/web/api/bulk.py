@@ -1,16 +1,15 @@
-"""Acts on many sagas, and on whole types."""
+"""``POST /api/acts/{act}``: acts on many sagas at once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from outbox.errors import NotFoundError
-from outbox.operator import ManyAct
-from outbox.viewer import fleet
+from outbox.operator import Acted, ManyAct
 from outbox.web.api.operation import Answer, Operation
 from outbox.web.api.request import ApiRequest
 from outbox.web.api.shown import json_answer
@@ -103,21 +102,6 @@ class ActedMany(BaseModel):
     sagas: list[ActedOne]
 
 
-class NoteBody(BaseModel):
-    """Why."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    note: Note = Field(description="why")
-
-
-class PausedType(BaseModel):
-    """What is in flight of a type that was paused, or due of one that goes on."""
-
-    type: str
-    commands: int
-
-
 _ACTS: dict[str, tuple[ManyAct, type[ManyBody], str]] = {
     "retry": ("retry", ManyBody, "Run what failed of many again"),
     "skip": ("skip", SkipManyBody, "Take the steps of many as done"),
@@ -132,7 +116,6 @@ _ACTS: dict[str, tuple[ManyAct, type[ManyBody], str]] = {
 def operations() -> list[Operation]:
     """The routes."""
     many = {200: Answer("What became of each: one that fails stops no other.", ActedMany)}
-    named = {"type": "the saga type"}
     return [
         *(
             Operation(
@@ -140,17 +123,6 @@ def operations() -> list[Operation]:
                 tag="acts on many", body=body,
             )
             for name, (act, body, summary) in _ACTS.items()
-        ),
-        Operation(
-            "POST", "/api/types/{type}/pause", pause_type, "operator",
-            "Begin nothing more of a type",
-            {200: Answer("How many commands are in flight, which finish.", PausedType)},
-            tag="types", path_parameters=named, body=NoteBody, problems=(404, 409),
-        ),
-        Operation(
-            "POST", "/api/types/{type}/resume", resume_type, "operator", "Let a type go on",
-            {200: Answer("How many commands are due.", PausedType)},
-            tag="types", path_parameters=named, body=NoteBody, problems=(404, 409),
         ),
     ]  # fmt: skip
 
@@ -181,36 +153,15 @@ class _Many:
         if not body.dry_run:
             done = sum(row.problem is None for row in rows)
             call.tell_act(self._name, sagas=done)
-        sagas = [
-            ActedOne(
-                id=row.saga_id, key=row.key, step=row.step, outcome=row.outcome, problem=row.problem
-            )
-            for row in rows
-        ]
-        return json_answer(ActedMany(act=self._name, dry_run=body.dry_run, sagas=sagas))
+        return json_answer(told_of(self._name, body.dry_run, rows))
 
 
-async def pause_type(call: ApiRequest) -> Response:
-    """Pauses a type."""
-    type_ = await _known_type(call)
-    async with call.writing() as connection:
-        count = await call.site.operator.pause(connection, call.body.note, type_)
-    call.tell_act("pause", type=type_)
-    return json_answer(PausedType(type=type_, commands=count))
-
-
-async def resume_type(call: ApiRequest) -> Response:
-    """Lets a type go on."""
-    type_ = await _known_type(call)
-    async with call.writing() as connection:
-        count = await call.site.operator.resume(connection, call.body.note, type_)
-    call.tell_act("resume", type=type_)
-    return json_answer(PausedType(type=type_, commands=count))
-
-
-async def _known_type(call: ApiRequest) -> str:
-    type_ = call.path("type")
-    async with call.site.reading() as connection:
-        if not await fleet.definitions(connection, call.site.schema, type_):
-            raise NotFoundError(f"no saga type {type_[:100]!r} is registered")
-    return type_
+def told_of(act: str, dry_run: bool, rows: Sequence[Acted]) -> ActedMany:
+    """What became of each."""
+    sagas = [
+        ActedOne(
+            id=row.saga_id, key=row.key, step=row.step, outcome=row.outcome, problem=row.problem
+        )
+        for row in rows
+    ]
+    return ActedMany(act=act, dry_run=dry_run, sagas=sagas)

@@ -115,7 +115,7 @@ def describe(
             "description": "Sagas on Postgres: start them, find them, follow them, steer them. "
             "Secrets in inputs, results and errors are masked by the names of their fields.",
         },
-        "servers": [{"url": root or "/"}],
+        **({"servers": [{"url": root}]} if root else {}),
         "security": [{"token": []}],
         "paths": paths,
         "components": {

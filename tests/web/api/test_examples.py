@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from outbox.web.settings import WebSettings
 from tests.docs.examples import DOCS, python_blocks
 from tests.web.api.conftest import ApiClient
 from tests.web.conftest import Served
@@ -28,6 +29,11 @@ def test_the_commands_run(api: Served, viewer: ApiClient, tmp_path: Path) -> Non
     assert "None of them waits for a signal" in signal
     assert '"dry_run":true' in cancel
     assert viewer.get("/sagas", key="order-42").json()["sagas"][0]["status"] == "CREATED"
+
+
+def test_every_setting_of_the_server_is_in_the_documents() -> None:
+    named = set(re.findall(r"`OUTBOX_WEB_([A-Z_]+)`", (DOCS / "dashboard.md").read_text()))
+    assert named == {name.upper() for name in WebSettings.model_fields}
 
 
 def test_the_routes_are_routes() -> None:

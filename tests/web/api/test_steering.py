@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from outbox import Saga
 from tests.sql.engine import Worker
+from tests.sql.sagas import Order, act
 from tests.web.api.conftest import ApiClient, problem_of, put_aside
 from tests.web.conftest import Served
 from tests.web.world import start, suspended_order
@@ -164,6 +166,44 @@ def test_a_type_is_paused_and_goes_on(api: Served, operator: ApiClient) -> None:
     assert operator.post("/types/purchase/resume", {"note": "open"}).status_code == 200
     assert api.engine.value("select count(*) from paused where type = 'purchase'") == 0
     problem_of(operator.post("/types/none/pause", {"note": "n"}), 404, "not-found")
+
+
+def test_a_types_sagas_move_to_another_version(api: Served, operator: ApiClient) -> None:
+    for version in (1, 2):
+        moving = Saga("moving", input=Order, version=version)
+        moving.step(name="only", nothing_to_undo="it reads")(act)
+        api.engine.register(moving)
+    saga = api.engine.start("moving", "moves", number=1, version=1)
+    move = {"note": "mend it", "from_version": 1, "to_version": 2}
+    tried = operator.post("/types/moving/move", {**move, "dry_run": True}).json()
+    assert [one["id"] for one in tried["sagas"]] == [str(saga)]
+    assert api.engine.instance(saga).version == 1
+    assert operator.post("/types/moving/move", move).status_code == 200
+    assert api.engine.instance(saga).version == 2
+    problem_of(operator.post("/types/moving/move", {**move, "to_version": 9}), 404, "unknown-type")
+
+
+def test_an_event_is_delivered_once_more(api: Served, operator: ApiClient) -> None:
+    path = "/subscriptions/nobody/redeliver"
+    missing = operator.post(path, {"note": "n", "event": 1})
+    assert "nobody" in problem_of(missing, 404, "not-found")["detail"]
+
+
+def test_what_was_done_before_and_what_is_wrong_can_be_asked(
+    api: Served, operator: ApiClient, viewer: ApiClient, worker: Worker
+) -> None:
+    saga = suspended_order(api.engine, worker, "api-past", "Elephants")
+    operator.post(f"/sagas/{saga}/resolve", {"note": "led them out", "status": "COMPLETED"})
+    found = viewer.get("/resolutions", words="led them out", error="Elephants").json()
+    assert [(one["id"], one["act"], one["status"]) for one in found["resolutions"]] == [
+        (str(saga), "resolve", "COMPLETED")
+    ]
+    assert viewer.get("/resolutions", words="nothing of the kind").json() == {"resolutions": []}
+    told = viewer.get("/health").json()["findings"]
+    listed = [tuple(row) for row in api.engine.connection.execute(
+        "select severity, finding from health where severity <> 'info'").fetchall()]  # fmt: skip
+    seen = [(one["severity"], one["finding"]) for one in told if one["severity"] != "info"]
+    assert seen == listed
 
 
 @pytest.mark.parametrize(
