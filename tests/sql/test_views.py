@@ -127,11 +127,11 @@ def test_manual_intervention_lists_the_suspended_with_reason_and_error(engine: E
     rows = {row.saga_id: row for row in view(engine, "manual_intervention")}
     assert rows.keys() == {after.saga, undo.saga}
     one = rows[after.saga]
-    assert one.reason == 'step "mail" was left in doubt at or after the pivot, after 1 attempts'
+    assert one.reason == 'step "mail" was left in doubt at or after the pivot, after 1 attempt'
     assert (one.in_doubt, one.step, one.kind, one.attempts) == (True, "mail", "action", 1)
     assert (one.error, one.input) == ({"type": "Boom", "message": "it broke"}, {})
     other = rows[undo.saga]
-    assert other.reason == 'the compensation of step "charge" failed for good after 1 attempts'
+    assert other.reason == 'the compensation of step "charge" failed for good after 1 attempt'
     assert (other.in_doubt, other.seq) == (False, engine.row(undo.saga).seq)
 
 
