@@ -31,12 +31,12 @@ from steps.travel import travel
 APPS = ("steps.payment:app", "steps.order:app", "steps.travel:app", "steps.onboarding:app")
 ON_CALL = "on-call@shop.example"
 """Who gets a mail when a saga needs a person."""
-MOST_WAITING = 8
-"""So many sagas are left for people, then no more of that kind until somebody has decided."""
+LEAST_WAITING, MOST_WAITING = 3, 8
+"""So many sagas of a kind are left for people; no more until somebody has decided."""
 LOOK_SECONDS = 3.0
 COOL_OFF = 20.0
 SUSPENDED: LiteralString = "select count(*) from {} where type = 'payment'"
-UNDECIDED: LiteralString = "select count(*) from {} where type = 'onboarding' and what = 'decision'"
+UNDECIDED: LiteralString = "select count(*) from {} where type = 'onboarding'"
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class Life:
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
             self._suspended = _count(connection, SUSPENDED, "manual_intervention")
-            self._undecided = _count(connection, UNDECIDED, "waiting")
+            self._undecided = _count(connection, UNDECIDED, "live")
         started = 0
         for kind in self._kinds:
             if now < kind.due:
@@ -119,6 +119,8 @@ class Life:
 
     def _trouble(self) -> Mapping[str, str]:
         """What this payment meets: three in four meet nothing."""
+        if self._suspended < LEAST_WAITING:
+            return self._refused_mail()
         dice = self._chance.random()
         if dice < 0.07:
             return {"payment_method": self._chance.choice(sorted(DECLINED_CARDS))}
@@ -134,9 +136,12 @@ class Life:
         if dice < 0.21:
             return {"sandbox_fault": self._chance.choice(NEVER_ANSWERED)}
         if dice < 0.25 and self._suspended < MOST_WAITING:
-            self._suspended += 1
-            return {"email": f"customer-{self._number}@{REFUSED_DOMAIN}"}
+            return self._refused_mail()
         return {}
+
+    def _refused_mail(self) -> Mapping[str, str]:
+        self._suspended += 1
+        return {"email": f"customer-{self._number}@{REFUSED_DOMAIN}"}
 
     def _application(self) -> BaseModel | None:
         if self._undecided >= MOST_WAITING:

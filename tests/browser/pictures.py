@@ -41,7 +41,7 @@ class View:
 VIEWS = (
     View("sagas", "/sagas"),
     View("saga", "/sagas?type=order&status=COMPLETED…", height=1300),
-    View("saga-undone", "/sagas?type=order&status=FAILED…", height=1300),
+    View("saga-undone", "/sagas?type=order&status=FAILED&step=ship…", height=1300),
     View("saga-suspended", "/sagas?type=payment&status=SUSPENDED…", height=1300),
     View("interventions", "/interventions"),
     View("past", "/interventions/past"),
@@ -51,7 +51,7 @@ VIEWS = (
     View("workers", "/workers"),
     View("schedules", "/schedules"),
     View("sagas-narrow", "/sagas", NARROW, 844),
-    View("saga-narrow", "/sagas?type=order&status=FAILED…", NARROW, 1400),
+    View("saga-narrow", "/sagas?type=order&status=FAILED&step=ship…", NARROW, 1400),
     View("interventions-narrow", "/interventions", NARROW, 844),
 )
 

@@ -121,7 +121,7 @@ def test_a_saga_tells_all_of_itself(operator: Browser, world: SimpleNamespace) -
     for words in ("failed-1", "FAILED", "charge: rejected", "undo of reserve: done", "Run anew",
                   "it has ended: it is FAILED", "Declined"):  # fmt: skip
         assert words in said, words
-    assert '<svg class="diagram"' in failed.text
+    assert '<svg class="diagram' in failed.text
     assert '<svg class="gantt"' in failed.text
     assert 'class="d-box s-undone"' in failed.text
     assert 'class="d-box s-failed"' in failed.text
