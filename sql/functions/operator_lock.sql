@@ -21,8 +21,9 @@ begin
     end if;
     if p_seq is not null and v_row.seq <> p_seq then
         raise exception 'saga % has moved on: you saw seq %, it is at seq % now (%)', p_saga, p_seq, v_row.seq,
-            (select string_agg(format('%s %s %s', t.seq, t.step, t.outcome), ', ' order by t.seq)
-             from transition t where t.saga_id = p_saga and t.seq > p_seq)
+            coalesce((
+                select string_agg(format('%s %s %s', t.seq, t.step, t.outcome), ', ' order by t.seq)
+                from transition t where t.saga_id = p_saga and t.seq > p_seq), 'nothing came after that')
             using errcode = 'SG006', hint = 'Look at it again; nothing was changed.';
     end if;
     return v_row;

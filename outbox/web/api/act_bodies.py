@@ -48,6 +48,15 @@ class SkipBody(ActBody):
 class AmendBody(ActBody):
     """Of an amend: the input, or a step with its result."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["input"], "properties": {"input": {"type": "object"}}},
+                {"required": ["step"], "properties": {"step": {"type": "string"}}},
+            ]
+        }
+    )
+
     input: dict[str, Any] | None = Field(
         None, description="the whole new input; a masked value that is sent as it was shown stays"
     )

@@ -204,6 +204,8 @@ def _answer(answer: Answer, references: References) -> dict[str, Any]:
     if answer.model is not None:
         schema: Any = references[answer.model]
         said["content"] = {answer.media_type: {"schema": schema}}
+    elif answer.media_type == "text/event-stream":
+        said["content"] = {answer.media_type: {}}  # OpenAPI 3.1 cannot tell of single events
     elif answer.media_type != "application/json":
         said["content"] = {answer.media_type: {"schema": _TEXT}}
     return said

@@ -74,7 +74,7 @@ def _headers(one: Operation) -> list[dict[str, Any]]:
     if one.seq_header:
         found.append(("If-Match", False, seq, "the seq at which you saw the saga: its ETag"))
     if one.streams:
-        last = {"type": "string", "pattern": "^[0-9]{1,9}$"}
+        last = {"type": "string", "pattern": "^[0-9]{0,9}$"}
         found.append(("Last-Event-ID", False, last, "the seq that you have seen last"))
     return [
         {"name": name, "in": "header", "required": required, "description": text, "schema": schema}

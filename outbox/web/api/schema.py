@@ -86,7 +86,7 @@ class InputSchemas:
 
     def _told_of(self, validator: Draft202012Validator, input: Any) -> list[dict[str, str]]:
         found = []
-        for error in islice(validator.iter_errors(input), _MOST):
+        for error in map(_nearest, islice(validator.iter_errors(input), _MOST)):
             path = [str(part) for part in error.absolute_path]
             pointer = "#" + "".join(f"/{p.replace('~', '~0').replace('/', '~1')}" for p in path)
             found.append({"pointer": pointer, "detail": self._told(error, path)})
@@ -105,3 +105,14 @@ class InputSchemas:
         return f"it does not fit the schema's {error.validator}" + (
             f": {wanted}" if is_short else ""
         )
+
+
+def _nearest(error: ValidationError) -> ValidationError:
+    """Of a value that fits none of several schemas, what is wrong by the one that it is nearest to:
+    of ``str | None`` what is wrong with the text, not that it is none of both."""
+    while error.validator in ("anyOf", "oneOf") and error.context:
+        right_type = [one for one in error.context if one.validator != "type"]
+        if len(right_type) != 1:
+            break
+        error = right_type[0]
+    return error

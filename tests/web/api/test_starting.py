@@ -161,12 +161,13 @@ def test_a_body_that_is_no_input_is_refused(
 
 
 def test_what_the_schema_refuses_is_told_field_by_field(api: Served, starter: ApiClient) -> None:
-    body = {**PAYMENT, "amount": -5, "currency": "euro", "card": "4242"}
+    body = {**PAYMENT, "amount": -5, "currency": "euro", "card": "4242", "email": "nobody"}
     for path in ("/sagas/payment", "/payments"):
         told = problem_of(starter.post(path, body, key="p-bad"), 400, "invalid-input")
         said = {one["pointer"]: one["detail"] for one in told["errors"]}
         assert "-5" in said["#/amount"]
         assert "#/currency" in said
+        assert "match" in said["#/email"]
         assert "4242" not in str(told)
         lacking = {k: v for k, v in PAYMENT.items() if k != "merchant"}
         assert "merchant" in problem_of(
