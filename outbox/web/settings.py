@@ -58,10 +58,10 @@ class WebSettings(BaseSettings):
     tokens_file: Path | None = Field(
         None, description="A file with one name:role:hash a line, beside or instead of tokens."
     )
-    routes: str = Field(
-        "steps.payment_routes:routes",
+    routes: str | None = Field(
+        None,
         description="The applications' own routes under /api, as module:attribute; "
-        "comma-separated, empty: none.",
+        "comma-separated, empty: none. Unset: the shipped payment's, where OUTBOX_APPS has it.",
     )
     body_limit: PositiveInt = Field(
         1024 * 1024, description="Bytes that the body of a request to the API has at most."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 from starlette.routing import BaseRoute
@@ -16,6 +17,8 @@ from outbox.web.api.schema import InputSchemas
 from outbox.web.api.starting import Starting
 from outbox.web.api.tokens import load_tokens
 from outbox.web.site import Site
+
+_SHIPPED = "steps.payment_routes:routes"
 
 
 class Api:
@@ -43,7 +46,7 @@ class Api:
             Description(self._all).operation(),
             About(self._all).operation(),
         ]
-        self.operations = [*ours, *own_operations(load_routes(site.web.routes), ours)]
+        self.operations = [*ours, *own_operations(load_routes(_routes_of(site)), ours)]
         """All that is served, and described."""
 
     def routes(self) -> list[BaseRoute]:
@@ -52,3 +55,19 @@ class Api:
 
     def _all(self) -> Sequence[Operation]:
         return self.operations
+
+
+def _routes_of(site: Site) -> str:
+    """The setting; without it the shipped payment's, where that saga is the application."""
+    if site.web.routes is not None:
+        return site.web.routes
+    apps = [app.strip().partition(":")[0] for app in site.settings.apps.split(",")]
+    return _SHIPPED if "steps.payment" in apps and _is_there(_SHIPPED) else ""
+
+
+def _is_there(reference: str) -> bool:
+    """Whether a module can be found: a package of the user's own may have its name."""
+    try:
+        return importlib.util.find_spec(reference.partition(":")[0]) is not None
+    except ModuleNotFoundError:
+        return False

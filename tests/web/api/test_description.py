@@ -8,14 +8,17 @@ from typing import Any
 from uuid import uuid4
 
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as effort
 from hypothesis.errors import Unsatisfiable
 from jsonschema import Draft202012Validator
 from schemathesis import GenerationMode
 
+from outbox.settings import Settings
 from outbox.web.api.problem import KINDS
+from outbox.web.app import make_app
 from tests.web.api.conftest import TOKENS, ApiClient
-from tests.web.conftest import Served, serving
+from tests.web.conftest import Served, serving, web_settings
 
 
 def test_the_description_has_what_is_served_and_nothing_else(
@@ -71,6 +74,16 @@ def test_the_page_tells_people_of_addresses_and_problems(api: Served) -> None:
     assert "<style" not in page.text
 
 
+def test_the_payments_route_goes_with_the_payment(api: Served) -> None:
+    schema = api.engine.schema
+    for apps, is_there in (("steps.payment:app", True), ("shop:app, steps.payment:app", True),
+                           ("shop:app", False)):  # fmt: skip
+        settings = Settings(_env_file=None, dsn=schema.dsn, apps=apps)  # type: ignore[call-arg]
+        app = make_app(settings, web_settings(tokens=TOKENS), schema.dsn)
+        paths = [getattr(route, "path", "") for route in app.routes]
+        assert ("/api/payments" in paths) == is_there
+
+
 def test_behind_a_proxy_all_addresses_are_under_its_path(api: Served) -> None:
     with serving(api.engine.schema, tokens=TOKENS, root_path="/outbox") as there:
         client = ApiClient(there.base, "starter")
@@ -103,7 +116,7 @@ def test_whatever_is_sent_is_answered_as_described(api: Served) -> None:
 
 
 def fuzz(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> None:
-    @settings(
+    @effort(
         max_examples=5,
         deadline=None,
         database=None,
