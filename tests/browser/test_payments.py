@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from steps.expected import REFUSED_DOMAIN
 from tests.browser.conftest import Shop, Visits
+from tests.browser.pictures import NARROW
 from tests.web.conftest import PASSWORD
 from tests.web.world import MARKUP
 
@@ -39,17 +40,22 @@ def test_a_payment_that_the_api_starts_comes_to_its_end_before_ones_eyes(
 
 
 def test_nothing_moves_while_rows_change(shop: Shop, visit: Visits, key: str) -> None:
-    page = visit("ann").open_live("/sagas")
+    phone = {"viewport": {"width": NARROW, "height": 844}}
+    pages = [visit("ann", **options).open_live("/sagas") for options in ({}, phone)]
     with shop.worker_stopped():
-        first = shop.pay(f"{key}-1")
-        expect(row_of(page, first)).to_be_visible()
-        page.evaluate("window.shifts.length = 0")
-        others = [shop.pay(f"{key}-{n}-{'long' * n}") for n in range(2, 6)]
-        for saga in others:
-            expect(row_of(page, saga)).to_have_attribute("data-status", "CREATED")
-    for saga in (first, *others):
-        expect(row_of(page, saga)).to_have_attribute("data-status", "COMPLETED")
-    assert page.evaluate("window.shifts") == []
+        sagas = [shop.pay(f"{key}-0")]
+        for page in pages:
+            expect(row_of(page, sagas[0])).to_be_visible()
+            page.evaluate("window.shifts.length = 0")
+        sagas += [shop.pay(f"{key}-{n}-{'long' * n}") for n in range(1, 5)]
+        sagas.append(shop.pay(f"{key}-5", payment_method="pm_card_chargeDeclined"))
+        for page in pages:
+            expect(row_of(page, sagas[-1])).to_have_attribute("data-status", "CREATED")
+    for page in pages:
+        for saga in sagas[:-1]:
+            expect(row_of(page, saga)).to_have_attribute("data-status", "COMPLETED")
+        expect(row_of(page, sagas[-1])).to_have_attribute("data-status", "FAILED")
+        assert page.evaluate("window.shifts") == []
 
 
 def test_nothing_moves_while_a_saga_goes_its_way(shop: Shop, visit: Visits, key: str) -> None:

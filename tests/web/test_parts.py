@@ -202,6 +202,14 @@ def test_a_diagram_shows_groups_waits_the_pivot_and_the_path() -> None:
                 for at, size in (("x", "width"), ("y", "height"))
             )
             assert apart, "boxes lie on one another"
+    broken = [
+        moment(1, 1, "tell", "branched"),
+        moment(2, 2, "letter", "done"),
+        moment(3, 3, "ledger", "rejected"),
+        moment(4, 4, "letter", "done", kind="compensation"),
+    ]
+    assert 's-waiting"><title>tell' in diagram(plan, progress_of(broken[:2], []))
+    assert 's-failed"><title>tell' in diagram(plan, progress_of(broken, []), "FAILED")
     gone = diagram(plan, progress_of([moment(1, 1, "hold", "done")], []))
     assert gone.count("s-done") == 1
     assert gone.count("d-edge taken") == 1

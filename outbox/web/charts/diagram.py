@@ -4,7 +4,7 @@ coloured by how far a saga has come."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from markupsafe import Markup
@@ -19,6 +19,7 @@ _PAD, _HEAD = 16.0, 26.0
 _MARGIN = 10.0
 _END = 22.0  # the dots before the first step and behind the last
 _SHRINKS = 1450.0  # up to this width a diagram can be read when it is made to fit a page
+_OVER = {"failed", "undoing", "undone", "undo-failed"}
 _LONG = 15  # characters of a name that fit in the usual size
 
 
@@ -121,9 +122,22 @@ class _Drawing:
             self._reached(inner) for row in box.branches for inner in row.boxes
         )
 
+    def _known(self, box: _Box) -> Progress | None:
+        """How far a step is. A group that had a branch fail is never joined, and waits no more."""
+        known = self._progress.get(box.step.name)
+        if known is None or known.state != "waiting":
+            return known
+        inner = {
+            self._progress[one.step.name].state
+            for row in box.branches
+            for one in row.boxes
+            if one.step.name in self._progress
+        }
+        return replace(known, state="failed") if inner & _OVER else known
+
     def _box(self, box: _Box, left: float, middle: float) -> None:
         top = middle - box.height / 2
-        known = self._progress.get(box.step.name)
+        known = self._known(box)
         style = f"d-box s-{known.state if known else 'none'}"
         words = [*_kinds(box.step), known.words if known else "not reached"]
         said = f"{box.step.name}: {', '.join(words)}"

@@ -124,7 +124,7 @@ def _grid(axis: Axis, height: float) -> list[Markup]:
                     class_="g-cut",
                 )
             )
-            if stretch.right - stretch.left >= 44:
+            if stretch.right - stretch.left >= 38:
                 parts.append(
                     tag(
                         "text",
