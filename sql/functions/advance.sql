@@ -127,9 +127,11 @@ begin
         perform store_events(v_now, p_worker, p_commands, p_fences, p_events);
     end if;
     if v_done + v_diverted + v_stepped < cardinality(p_commands) then
-        -- What has no transition of this very moment was applied before, or is not this worker's.
+        -- What has no transition of this very moment was applied before, or is not this worker's. Nothing
+        -- is locked for that, which might be others' by now and out of order: what told of it before, if
+        -- it was under way still, has been waited for above, by its row.
         return query
-            select r.* from recall(p_worker, p_commands, p_fences) as r
+            select r.* from answers(p_worker, p_commands, p_fences) as r
             where not exists (
                 select from unnest(p_commands, p_fences) as g(command, fence)
                 join transition t on (t.saga_id = g.command or t.line = g.command) and t.fence = g.fence

@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.sql.engine import Engine, report
+from outbox.store.functions import Claimed
+from tests.sql.engine import Engine, Worker, report
 from tests.sql.outcomes import FAILURES
 from tests.sql.positions import POSITIONS, reach
 from tests.waiting import wait_until
@@ -110,6 +111,29 @@ def test_two_at_once_with_one_outcome_apply_it_once(engine: Engine, position: st
         wait_until(lambda: engine.value(waiting, other.info.backend_pid))
         one.commit()
         assert second.result(timeout=20) == [first._replace(verdict="replayed")]
+
+
+def test_those_who_took_over_from_each_other_do_not_wait_in_a_ring(engine: Engine) -> None:
+    """Each tells of a command of its own and of one that is the other's by now, at once."""
+    one, other = engine.worker(), engine.worker()
+
+    def take_over(before: Worker, after: Worker) -> tuple[Claimed, Claimed]:
+        engine.start()
+        stale = before.claim_one()
+        before.release(stale)
+        return stale, after.claim_one()
+
+    stale_of_one, of_other = take_over(one, other)
+    stale_of_other, of_one = take_over(other, one)
+    with engine.schema.connect(autocommit=False) as theirs:
+        other.advance(report(of_other, "done"), connection=theirs)
+        engine.execute("set lock_timeout = '2s'")
+        told = [report(of_one, "done"), report(stale_of_one, "done")]
+        assert {a.verdict for a in one.advance(*told)} == {"applied", "fenced"}
+    with engine.schema.connect(autocommit=False) as mine:
+        one.advance(report(stale_of_one, "done"), connection=mine)
+        (answer,) = other.advance(report(stale_of_other, "done"))
+        assert answer.verdict == "fenced"
 
 
 def test_recall_waits_for_a_commit_under_way_and_knows_what_is_still_open(engine: Engine) -> None:
