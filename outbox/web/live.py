@@ -168,7 +168,7 @@ class Live:
                 fragments = await watched.topic.load(connection)
         except OutboxError:
             return  # it is gone, as a reload will say
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the other topics'
+        except Exception as error:  # whatever it is, it is not the other topics'
             if isinstance(error, psycopg.Error) and connection.closed:
                 raise
             self._tell(error)
