@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 
 from outbox.errors import ConfigurationError
+from outbox.store.connect import complete_dsn
 from outbox.store.functions import call
 from outbox.tally import Histogram, Tally
 
@@ -34,6 +35,7 @@ Gauges = Sequence[tuple[str, Mapping[str, str], float]]
 """Rows of the SQL function ``gauges``: name, labels, value."""
 
 _KEPT = 5.0
+_LIMIT = "select set_config('statement_timeout', %s, true)"
 _HELP = {
     "live_sagas": "Live sagas, by type and status",
     "commands": "Commands, by type and standing: due, claimed, delayed, waiting, suspended",
@@ -171,10 +173,12 @@ class GaugeReader:
 
     Args:
         dsn: the database.
+        seconds: how long it has to answer; a lock may be in the way, and who scrapes does not wait.
     """
 
-    def __init__(self, dsn: str, schema: str) -> None:
-        self._dsn = dsn
+    def __init__(self, dsn: str, schema: str, seconds: float = 5.0) -> None:
+        self._dsn = complete_dsn(dsn, application_name="outbox metrics")
+        self._limit = f"{seconds * 1000:.0f}ms"
         self._statement = call(schema, "select name, labels, value from {}.gauges()")
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 
@@ -189,11 +193,11 @@ class GaugeReader:
                 self._connection = psycopg.connect(
                     self._dsn,
                     autocommit=True,
-                    connect_timeout=5,
-                    application_name="outbox metrics",
                     prepare_threshold=None,
                 )
-            return self._connection.execute(self._statement).fetchall()
+            with self._connection.transaction():
+                self._connection.execute(_LIMIT, (self._limit,))
+                return self._connection.execute(self._statement).fetchall()
         except psycopg.Error:
             self.close()
             raise

@@ -124,6 +124,16 @@ def test_the_database_tells_what_there_is(schema: Schema, saga_program: SagaProg
     reader.close()
 
 
+def test_a_lock_in_the_way_keeps_no_scraper_waiting(schema: Schema) -> None:
+    reader = GaugeReader(schema.dsn, schema.name, 0.2)
+    with schema.connect() as connection, connection.transaction():
+        connection.execute("lock table outbox in access exclusive mode")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            reader()
+    assert reader()
+    reader.close()
+
+
 def test_a_database_that_is_away_is_told_and_comes_back(schema: Schema) -> None:
     reader = GaugeReader("postgresql://nobody@127.0.0.1:1/none", schema.name)
     assert registry([DatabaseMetrics(reader)]).get_sample_value("outbox_database_up") == 0

@@ -12,7 +12,8 @@ Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 
 def address_of(request: Request, proxies: Networks) -> str:
     """The address that a request comes from; what a proxy of ours says of that counts."""
-    forwarded = request.headers.get("x-forwarded-for", "").split(",")[-1].strip()
+    # A proxy may add a line of its own beneath the one that its client sent.
+    forwarded = ",".join(request.headers.getlist("x-forwarded-for")).split(",")[-1].strip()
     return forwarded if forwarded and is_from(request, proxies) else peer_of(request)
 
 

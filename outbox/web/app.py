@@ -18,7 +18,7 @@ from outbox.web.api.problem import ProblemError, answer
 from outbox.web.metrics import MetricsEndpoint
 from outbox.web.pages.route import trouble
 from outbox.web.pages.routes import routes
-from outbox.web.security import SecurityHeaders
+from outbox.web.security import HEADERS, SecurityHeaders
 from outbox.web.settings import WebSettings
 from outbox.web.site import Site
 from outbox.web.visit import Visit
@@ -55,12 +55,21 @@ def make_app(
         exception_handlers={Exception: _failed, 404: _missing},
         lifespan=lifespan,
     )
+    # To where it redirects, the header Host would say.
+    app.router.redirect_slashes = False
     app.state.site, app.state.api = site, api
     return app
 
 
-async def _failed(request: Request, _error: Exception) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
     """An error of ours. Its traceback is for the log, by the server."""
+    response = await _failure(request, error)
+    for name, value in HEADERS.items():  # this is answered outside of the middleware
+        response.headers.setdefault(name, value)
+    return response
+
+
+async def _failure(request: Request, _error: Exception) -> Response:
     if _is_under(request, "/api"):
         return _problem(request, ProblemError("internal-error", "it was logged"))
     if not _is_under(request, "/admin"):
@@ -82,5 +91,7 @@ def _problem(request: Request, problem: ProblemError) -> Response:
 
 
 def _is_under(request: Request, path: str) -> bool:
-    whole = f"{request.scope.get('root_path', '')}{path}"
+    # Within a mount root_path has its path too.
+    root = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    whole = f"{root}{path}"
     return request.url.path == whole or request.url.path.startswith(f"{whole}/")

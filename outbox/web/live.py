@@ -141,12 +141,15 @@ class Live:
             try:
                 await self._round(begun)
             except (psycopg.Error, PoolTimeout, OSError) as error:
-                reason = " ".join(str(error).split())
-                self._telemetry.emit("live_updates_failed", "warning", error=reason)
+                self._tell(error)
                 pause = _AFTER_TROUBLE
             spent = self._clock() - begun
             next_due = min((w.due for w in self._watched.values()), default=begun) - self._clock()
             await asyncio.sleep(max(pause, spent * _REST, next_due))
+
+    def _tell(self, error: Exception) -> None:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        self._telemetry.emit("live_updates_failed", "warning", error=reason)
 
     async def _round(self, now: float) -> None:
         due = [watched for watched in self._watched.values() if watched.due <= now]
@@ -165,6 +168,11 @@ class Live:
                 fragments = await watched.topic.load(connection)
         except OutboxError:
             return  # it is gone, as a reload will say
+        except Exception as error:  # whatever it is, it is not the other topics'
+            if isinstance(error, psycopg.Error) and connection.closed:
+                raise
+            self._tell(error)
+            return
         changed = {}
         for name, html in fragments.items():
             digest = hashlib.sha256(_TIMES.sub(r"\1", html).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,17 @@ from outbox.errors import InputError
 MASK = "••••••"
 
 _WORD = re.compile(r"[A-Z]{2,}s?(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_LONGEST_KNOWN = 200
+
+# In running text: name=value, name: value, "name": "value". Texts come from outside and are large:
+# a name is looked at once, from its beginning to its end, and never again from its middle.
+_NAMED = re.compile(
+    r"""(?<![A-Za-z0-9])(?<![A-Za-z0-9][_-])((?>[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*))"""
+    r"""["']?\s*[=:]\s*"""
+)
+# The quote at the end may be missing where a text was cut.
+_VALUE = r"""(?:"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|(?:Bearer\s+|Basic\s+)?[^\s,;&"'})\]]+)"""
+_VALUES = re.compile(_VALUE, re.IGNORECASE | re.DOTALL)
 
 
 class Masking:
@@ -26,15 +38,10 @@ class Masking:
         self._names = [words for name in names if (words := _words(name))]
         self._joined = {"".join(words) for words in self._names}
         self._known: dict[str, bool] = {}
-        spelled = "|".join(r"[\s_-]?".join(map(re.escape, words)) for words in self._names)
-        # In running text: name=value, name: value, "name": "value".
-        self._in_text = (
-            re.compile(
-                rf"""(?i)\b((?:[a-z0-9]+[_-])*(?:{spelled})s?(?:[_-][a-z0-9]+)*["']?\s*[=:]\s*)"""
-                r"""("[^"]*"|'[^']*'|(?:Bearer\s+|Basic\s+)?[^\s,;&"'})\]]+)"""
-            )
-            if spelled
-            else None
+        # In running text there may also be blanks between the words: api key=value.
+        spaced = "|".join(r"\s".join(map(re.escape, words)) for words in self._names if words[1:])
+        self._spaced = (
+            re.compile(rf"""(?is)\b((?:{spaced})s?["']?\s*[=:]\s*){_VALUE}""") if spaced else None
         )
 
     def hides(self, name: str) -> bool:
@@ -42,7 +49,8 @@ class Masking:
         known = self._known.get(name)
         if known is None:
             known = self._hides(name)
-            if len(self._known) < 10_000:  # names come from outside
+            # Names come from outside.
+            if len(self._known) < 10_000 and len(name) <= _LONGEST_KNOWN:
                 self._known[name] = known
         return known
 
@@ -72,7 +80,15 @@ class Masking:
     def mask_text(self, text: str) -> str:
         """A text with ``MASK`` in place of what stands behind a secret's name, as in an error's
         message."""
-        return text if self._in_text is None else self._in_text.sub(rf"\1{MASK}", text)
+        parts, at = [], 0
+        while found := _NAMED.search(text, at):
+            parts.append(text[at : found.end()])
+            at = found.end()
+            if self.hides(found[1]) and (value := _VALUES.match(text, at)):
+                parts.append(MASK)
+                at = value.end()
+        whole = "".join([*parts, text[at:]])
+        return whole if self._spaced is None else self._spaced.sub(rf"\1{MASK}", whole)
 
     def restore(self, edited: Any, original: Any) -> Any:
         """What somebody made of a masked value, with the secrets back in their places.
@@ -83,7 +99,7 @@ class Masking:
         return self._restore(edited, original, self.mask(original), "")
 
     def _restore(self, edited: Any, original: Any, shown: Any, path: str) -> Any:
-        if edited == shown:
+        if _same(edited, shown):
             return original
         if isinstance(edited, dict):
             known = original if isinstance(original, dict) else {}
@@ -95,14 +111,15 @@ class Masking:
         if isinstance(edited, list):
             known_items = original if isinstance(original, list) else []
             seen_items = shown if isinstance(shown, list) else []
+            origins = _origins(edited, seen_items)
             return [
                 self._restore(
                     v,
-                    known_items[at] if at < len(known_items) else None,
-                    seen_items[at] if at < len(seen_items) else None,
+                    None if origin is None else known_items[origin],
+                    None if origin is None else seen_items[origin],
                     f"{path}[{at}]",
                 )
-                for at, v in enumerate(edited)
+                for at, (v, origin) in enumerate(zip(edited, origins, strict=True))
             ]
         if isinstance(edited, str) and MASK in edited:
             raise InputError(
@@ -110,6 +127,26 @@ class Masking:
                 "another place: leave it where it was, or write the value itself"
             )
         return edited
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same: true is not 1, as it is to Python."""
+    return one == other and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _origins(edited: list[Any], shown: list[Any]) -> list[int | None]:
+    """Which item of a list each item of its edited copy was; None: that is not certain, as where
+    one of two was taken out that look the same."""
+    if len(edited) >= len(shown) and all(map(_same, edited, shown)):  # perhaps added to
+        return [at if at < len(shown) else None for at in range(len(edited))]
+    alike = [[at for at, other in enumerate(shown) if _same(one, other)] for one in edited]
+    found = [places[0] if len(places) == 1 else None for places in alike]
+    if len(edited) == len(shown):
+        for at, places in enumerate(alike):
+            # It stands where it stood, or was changed there, and what stood there is nowhere else.
+            if at in places or (not places and at not in found):
+                found[at] = at
+    return found
 
 
 def _words(name: str) -> list[str]:

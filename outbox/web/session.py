@@ -62,6 +62,8 @@ class Sessions:
 
     def end(self, session: Session) -> None:
         """Ends a session for whoever else has its cookie, as far as this process is asked."""
+        if session.user is None:
+            return  # nobody is in by it, and anybody can have any number of them
         now = self._clock()
         self._ended = {nonce: until for nonce, until in self._ended.items() if until > now}
         self._ended[session.nonce] = session.until

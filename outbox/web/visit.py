@@ -75,15 +75,20 @@ class Visit:
     def _user(self) -> User | None:
         web = self.site.web
         if web.proxy_header is not None and is_from(self.request, web.proxies):
-            name = self.request.headers.get(web.proxy_header, "").strip()[:200]
+            name = self._said_by_proxy(web.proxy_header).strip()[:200]
             if name and name.isprintable():
                 groups = [name]
                 if web.proxy_role_header is not None:
-                    given = self.request.headers.get(web.proxy_role_header, "")
+                    given = self._said_by_proxy(web.proxy_role_header)
                     groups = [group.strip() for group in given.split(",")]
                 return _with_role(name, [*groups, "*"], web.proxy_roles)
         account = self.site.sessions.account_of(self.session) if self.session else None
         return account.user if account else None
+
+    def _said_by_proxy(self, header: str) -> str:
+        """A header of the proxy's; nothing where there are two: one is somebody else's."""
+        given = self.request.headers.getlist(header)
+        return given[0] if len(given) == 1 else ""
 
     # The form.
 

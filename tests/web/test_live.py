@@ -77,8 +77,27 @@ def test_a_stream_ends_with_its_session_and_there_are_only_so_many(
         other.post("/logout", page="/sagas")
         for _ in parts:
             pass  # until it ends
+    # A page on which something always happens is no exception.
+    monkeypatch.setattr("outbox.web.pages.live._LOOK_AGAIN", 60)
+    busy = served.browser("vera")
+    with looking(busy, "sagas?type=order") as parts:
+        next(parts)
+        other.http.cookies.update(busy.http.cookies)
+        other.post("/logout", page="/sagas")
+        start(served.engine, "order", "busy-1", number=1)
+        assert not [part for part in parts if "busy-1" in str(part)]
     monkeypatch.setattr(served.site.live, "_most", 0)
     assert served.browser("vera").get("/live/sagas").status_code == 503
+
+
+def test_what_cannot_be_read_takes_nothing_from_the_rest(served: Served, viewer: Browser) -> None:
+    with looking(viewer, "type/%00"), looking(viewer, "interventions?type=%00"):
+        wait_until(lambda: "live_updates_failed" in dict(served.events))
+        with looking(viewer, "sagas?type=order") as rows:
+            start(served.engine, "order", "beside-it", number=1)
+            until(rows, "saga-rows", "beside-it")
+    assert viewer.get("/types/%00").status_code == 400
+    assert viewer.get("/interventions", type="\0").status_code == 400
 
 
 def test_who_is_not_logged_in_is_told_nothing(served: Served) -> None:
@@ -112,6 +131,8 @@ class Source:
 
 class Connection:
     """As far as the live updates use one."""
+
+    closed = False
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -156,7 +177,7 @@ async def test_many_who_look_at_one_thing_are_one_reader_and_nobody_is_none(
     assert "four" in (await soon(watchers[1]))["part"]
 
     # What is gone, or a database that is away, ends nothing.
-    for error in (NotFoundError("gone"), psycopg.OperationalError("away")):
+    for error in (NotFoundError("gone"), psycopg.OperationalError("away"), TypeError("odd")):
         source.fails = error
         await source.is_read()
     source.fails, source.says = None, "five"

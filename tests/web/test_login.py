@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 from starlette.routing import Mount, Route
 
@@ -117,6 +118,13 @@ def test_passwords_can_be_tried_a_few_times_only(postgres_dsn: str) -> None:
         assert refused.status_code == 429, "the right one is not tried either"
         assert 0 < int(refused.headers["retry-after"]) <= 300
         assert served.browser().log_in("vera").status_code == 303
+        # Only the proxy's own line says where it comes from.
+        for number in range(4):
+            browser, proxy = served.browser(), {"X-Forwarded-For": "192.0.2.1"}
+            lines = [("X-Forwarded-For", f"198.51.100.{number}"), *proxy.items()]
+            form = {"csrf": browser.token(), "name": "ann", "password": "wrong"}
+            answer = browser.http.post("/admin/login", data=form, headers=lines)
+            assert answer.status_code == (401 if number < 3 else 429)
         # What an address may try in all, whatever the names.
         codes = [served.browser().log_in(f"user{n}", "wrong").status_code for n in range(10)]
         assert codes[-1] == 429
@@ -140,6 +148,11 @@ def test_a_trusted_proxy_says_who_it_is(postgres_dsn: str) -> None:
         acting = Browser(served.base, **header).post("/schedules/drop", name="x")
         assert acting.status_code == 404, "an operator's act, on a schedule that there is not"
         assert Browser(served.base).get("/sagas").status_code == 303
+        # Who has written his own header before the proxy's line is nobody.
+        twice = [("X-User", "mallory"), ("X-User", "max"), ("X-Groups", "ops")]
+        assert httpx.get(f"{served.base}/admin/sagas", headers=twice).status_code == 303
+        twice = [("X-User", "max"), ("X-Groups", "ops"), ("X-Groups", "staff")]
+        assert "max viewer" in text_of(httpx.get(f"{served.base}/admin/sagas", headers=twice))
     with (
         fresh_schema(postgres_dsn) as schema,
         serving(schema, proxy_roles=roles, proxy_addresses="10.0.0.0/8", **settings) as served,
@@ -174,6 +187,9 @@ def test_a_session_ends_with_its_time_its_user_and_its_password() -> None:
     account = lowered.account_of(found)
     assert account is not None
     assert account.user.role == "viewer"
+    # What nobody is in by, and anybody can have, is not kept.
+    sessions.end(sessions.anonymous())
+    assert not sessions._ended
     now[0] += 61
     assert sessions.read(cookie) is None
 

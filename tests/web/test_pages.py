@@ -85,6 +85,23 @@ def test_every_page_is_there_and_says_what_it_may_not_do(
             assert len(ids) == len(set(ids)), (path, sorted(i for i in ids if ids.count(i) > 1))
 
 
+def test_a_failure_says_what_it_may_not_do_either(
+    served: Served, viewer: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.site, "_living", None)
+    answer = viewer.get("/sagas")
+    assert answer.status_code == 500
+    assert "Something went wrong" in text_of(answer)
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_no_redirect_goes_where_the_header_host_says(served: Served) -> None:
+    for path in ("/api/sagas/", "/metrics/", "//evil.example/", "/admin/static/"):
+        answer = httpx.get(f"{served.base}{path}", headers={"Host": "evil.example"})
+        assert answer.status_code == 404, path
+        assert "evil" not in str(answer.headers)
+
+
 def test_markup_is_shown_as_text(operator: Browser, world: SimpleNamespace) -> None:
     for path in (
         f"/sagas/{world.marked}",

@@ -68,11 +68,21 @@ def test_secrets_are_masked_at_any_depth_and_in_text() -> None:
         ('{"api_key": "a b", "n": 1}', f'{{"api_key": {MASK}, "n": 1}}'),
         ("access_token=x&user=ann", f"access_token={MASK}&user=ann"),
         ("Authorization: Bearer abc.def", f"Authorization: {MASK}"),
+        ('password="cut off', f"password={MASK}"),
+        (r'"token": "a\"b", n', f'"token": {MASK}, n'),
+        ("cardNumber=4111, accessToken: x", f"cardNumber={MASK}, accessToken: {MASK}"),
+        ("private key: x, error: pin=1", f"private key: {MASK}, error: pin={MASK}"),
         ("your card was declined", "your card was declined"),
         ("a secretary: Ann", "a secretary: Ann"),
     ):
         assert MASKING.mask_text(text) == shown
     assert Masking(()).mask({"password": "p=1"}) == {"password": "p=1"}
+
+
+@pytest.mark.parametrize("part", ["a-", "token-", "token_", "token=", 'x="', "key ", "api key "])
+def test_masking_takes_time_as_a_text_is_long(part: str) -> None:
+    # It would be hours of this, if it grew with the square.
+    assert MASK not in MASKING.mask_text(part.strip("=") * 100_000)
 
 
 JSON = st.recursive(
@@ -99,6 +109,28 @@ def test_a_mask_in_another_place_is_refused() -> None:
         "a": {"token": "t", "n": 1}
     }
     assert MASKING.restore({"password": "new"}, original) == {"password": "new"}
+
+
+def test_secrets_in_a_list_stay_with_what_they_belong_to() -> None:
+    ann, bob = {"name": "ann", "card": "4111"}, {"name": "bob", "card": "4222"}
+    shown_ann, shown_bob = MASKING.mask([ann, bob])
+    for edited, meant in (
+        ([shown_bob], [bob]),
+        ([shown_bob, shown_ann], [bob, ann]),
+        ([{**shown_ann, "name": "eve"}, shown_bob], [{**ann, "name": "eve"}, bob]),
+        ([shown_ann, shown_bob, {"card": "4333"}], [ann, bob, {"card": "4333"}]),
+    ):
+        assert MASKING.restore(edited, [ann, bob]) == meant
+    for unclear in ([{**shown_bob, "name": "eve"}], [shown_bob, {**shown_ann, "name": "eve"}]):
+        with pytest.raises(InputError, match="hides a secret of another place"):
+            MASKING.restore(unclear, [ann, bob])
+    with pytest.raises(InputError, match="hides a secret of another place"):
+        MASKING.restore([{"card": MASK}], [{"card": "1"}, {"card": "2"}])
+
+
+def test_what_is_only_of_another_type_is_amended() -> None:
+    for old, new in (({"express": 1}, {"express": True}), ([0], [False]), ({"n": 1}, {"n": 1.0})):
+        assert repr(MASKING.restore(new, old)) == repr(new)
 
 
 def test_json_is_coloured_escaped_and_cut() -> None:

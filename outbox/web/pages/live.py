@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -14,7 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
 from outbox.errors import NotFoundError
-from outbox.web.live import Topic
+from outbox.web.live import Fragments, Topic
 from outbox.web.pages import fleet, interventions, listing, saga, types
 from outbox.web.site import Site
 from outbox.web.visit import Visit
@@ -56,13 +57,14 @@ async def _stream(visit: Visit, topics: list[Topic]) -> AsyncIterator[ServerSent
     ends = time.time() + 3600 if session is None else session.until
     try:
         while (left := ends - time.time()) > 0:
-            try:
+            changed: Fragments = {}
+            with contextlib.suppress(TimeoutError):
                 changed = await asyncio.wait_for(anext(watcher), min(left, _LOOK_AGAIN))
-            except TimeoutError:
-                if session is not None and visit.site.sessions.read(cookie) is None:
-                    return
-                continue
-            yield ServerSentEvent(orjson.dumps(changed).decode(), event="fragments")
+            # Of a page on which something always happens, too.
+            if session is not None and visit.site.sessions.read(cookie) is None:
+                return
+            if changed:
+                yield ServerSentEvent(orjson.dumps(changed).decode(), event="fragments")
     finally:
         visit.site.live.leave(watcher)
 

@@ -157,4 +157,9 @@ async def _database_trouble(visit: Visit, error: Exception) -> Response:
                 "The database cannot be reached",
                 "Sagas that are under way are not touched by that. Reload in a moment.",
             )
+        case psycopg.DataError():
+            said = error.diag.message_primary or reason
+            return await trouble(
+                visit, 400, "That cannot be", f"The database cannot take a value of it: {said}."
+            )
     return await trouble(visit, 500, "Something went wrong", "It was logged.")
