@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.chromium import chromium, find_chromium
 from tests.browser.pictures import log_in
@@ -30,6 +30,9 @@ from tests.web.sagas import ORDER, PURCHASE
 from tests.web.world import make_world
 
 HERE = Path(__file__).parent
+SECONDS = 30.0
+"""Within which what is waited for has to happen, on a machine that is busy with other tests."""
+expect.set_options(timeout=SECONDS * 1000)
 TOKEN = "ob_a-token-of-the-tests"
 WATCH_SHIFTS = """
 window.shifts = [];
@@ -161,7 +164,7 @@ def visit(shop: Shop, browser: Browser) -> Iterator[Visits]:
 
     def make(name: str | None = None, **options: Any) -> Visitor:
         context = browser.new_context(**{"reduced_motion": "reduce", **options})
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(SECONDS * 1000)
         page = context.new_page()
         visitor = Visitor(context, page, shop.base)
         opened.append(visitor)
