@@ -24,7 +24,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 FAILS_AT = (None, None, None, "begin", "reserve", "part_two", "left", "right_too", "asked", "end")
-SAGAS = 120
+SAGAS = 90
 
 
 def make_jobs() -> dict[str, Job]:
@@ -118,7 +118,7 @@ async def test_every_saga_ends_as_its_input_says_whatever_dies(
         try:
             for _ in range(3):
                 crew.start()
-            for goal in range(200, 1801, 200):
+            for goal in range(200, 1401, 200):
                 wait_until(
                     lambda goal=goal: (
                         value("select count(*) from transition") >= goal
