@@ -116,6 +116,9 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
         ("retry", {"note": "a\0b"}, 400, "NUL"),
         ("amend", {"value": "[]"}, 400, "an input is a JSON object"),
         ("amend", {"value": '{"number": "x"}'}, 400, "number"),
+        ("amend", {"value": '{"number": 1, "n": 36893488147419103233}'}, 400, "64-bit"),
+        ("amend", {"value": f'{{"number": 1, "n": {"[" * 900}{"]" * 900}}}'}, 400, "deep"),
+        ("skip", {"result": "36893488147419103233"}, 400, "64-bit"),
         ("signal", {"name": "approved"}, 400, "waits for a signal"),
         ("rerun", {}, 409, "has not ended"),
         ("resume", {}, 409, "not paused"),
@@ -325,6 +328,7 @@ def test_schedules(served: Served, operator: Browser) -> None:
         ({"zone": "Mars"}, "Mars"),
         ({"input": "[1]"}, "a JSON object"),
         ({"input": "{"}, "malformed JSON"),
+        ({"input": '{"number": 36893488147419103233}'}, "64-bit"),
         ({"type": "nothing"}, "unknown saga type"),
     ):
         refused = operator.post("/schedules", **{**given, **bad})

@@ -169,3 +169,15 @@ def test_a_database_that_is_away_is_told_of_with_when_to_ask_again(
             assert answer.headers["retry-after"] == "2"
         assert client.post("/sagas/order", {}, key="waits").status_code == 202
         assert [event for event, _ in served.events if event == "api_failed"]
+
+
+def test_what_is_nested_as_deep_as_can_be_stored_is_told(world: SimpleNamespace) -> None:
+    deep: Any = 1
+    for _ in range(252):
+        deep = [deep]
+    starter, body = ApiClient(world.served.base, "starter"), {"number": 1, "deep": deep}
+    saga = starter.start("deep", **body)
+    assert world.client.get(f"/sagas/{saga}").json()["input"] == body
+    moments = world.client.get(f"/sagas/{saga}/timeline").json()["moments"]
+    assert moments[0]["at"].endswith("Z")
+    assert starter.post("/sagas/order", {"number": [deep] * 9}, key="deeper").status_code == 400
