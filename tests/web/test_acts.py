@@ -86,7 +86,7 @@ def test_an_act_on_what_has_moved_on_is_refused_and_says_what_happened(
     saga = suspended_order(served.engine, worker, "moved")
     old = re.search(r'name="seq" value="(\d+)"', operator.get(f"/sagas/{saga}").text)
     assert old
-    served.engine.retry(saga, "somebody else was faster")
+    served.engine.retry(saga, "somebody else was faster: pin=note-secret")
     worker.say(worker.claim_one(), "rejected", error=error("Boom", "again"), no_effect=True)
     answer = send(operator, saga, "skip", seq=old[1], note="my note", result='{"a": 1}')
     assert answer.status_code == 409
@@ -94,6 +94,7 @@ def test_an_act_on_what_has_moved_on_is_refused_and_says_what_happened(
     assert "The skip was refused; nothing was changed." in said
     assert "has moved on" in said
     assert "somebody else was faster" in said
+    assert "note-secret" not in answer.text + operator.get(f"/sagas/{saga}").text
     assert "mail: rejected" in said
     assert 'value="my note"' in answer.text, "what was filled in is still there"
     assert status_of(served, saga) == "SUSPENDED"
