@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
+from typing import Any
+
+import orjson
 
 from outbox.errors import InputError
 
+_LONG = re.compile(r"[0-9]{19}")
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
 _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -25,6 +30,21 @@ def duration_of(text: str) -> timedelta:
         return sum((timedelta(**{_UNITS[unit]: float(n)}) for n, unit in parts), timedelta())
     except OverflowError:
         raise InputError(f"{text!r} is too long") from None
+
+
+def json_of(text: str) -> Any:
+    """JSON that somebody wrote.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    parsed = orjson.loads(text)
+    # As in the API: an integer beyond 64 bits would be a float now, and another number. As an
+    # integer it is refused when it is to be stored.
+    try:
+        return json.loads(text) if _LONG.search(text) else parsed
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def whole_number(text: str, name: str) -> int:

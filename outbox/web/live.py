@@ -137,13 +137,12 @@ class Live:
     async def _run(self) -> None:
         while self._watched:
             begun = self._clock()
-            pause = _LEAST_PAUSE
+            pause, spent = _LEAST_PAUSE, 0.0
             try:
-                await self._round(begun)
+                spent = await self._round(begun)
             except (psycopg.Error, PoolTimeout, OSError) as error:
                 self._tell(error)
                 pause = _AFTER_TROUBLE
-            spent = self._clock() - begun
             next_due = min((w.due for w in self._watched.values()), default=begun) - self._clock()
             await asyncio.sleep(max(pause, spent * _REST, next_due))
 
@@ -151,14 +150,18 @@ class Live:
         reason = " ".join(str(error).split()) or type(error).__name__
         self._telemetry.emit("live_updates_failed", "warning", error=reason)
 
-    async def _round(self, now: float) -> None:
+    async def _round(self, now: float) -> float:
+        """Reads what is due. Returns the seconds that it had a connection: to wait for one is no
+        load."""
         due = [watched for watched in self._watched.values() if watched.due <= now]
         if not due:
-            return
+            return 0.0
         async with self._connect() as connection:
+            begun = self._clock()
             for watched in due:
                 if watched.watchers:
                     await self._read(watched, connection)
+            return self._clock() - begun
 
     async def _read(self, watched: _Watched, connection: AsyncConnection[Any]) -> None:
         watched.due = self._clock() + watched.topic.every

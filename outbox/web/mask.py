@@ -94,9 +94,12 @@ class Masking:
         """What somebody made of a masked value, with the secrets back in their places.
 
         Raises:
-            InputError: a mask stands where there was no secret.
+            InputError: a mask stands where there was no secret, or it is nested too deep.
         """
-        return self._restore(edited, original, self.mask(original), "")
+        try:
+            return self._restore(edited, original, self.mask(original), "")
+        except RecursionError:
+            raise InputError("this is nested too deep to be stored") from None
 
     def _restore(self, edited: Any, original: Any, shown: Any, path: str) -> Any:
         if _same(edited, shown):

@@ -86,7 +86,7 @@ def test_an_act_on_what_has_moved_on_is_refused_and_says_what_happened(
     saga = suspended_order(served.engine, worker, "moved")
     old = re.search(r'name="seq" value="(\d+)"', operator.get(f"/sagas/{saga}").text)
     assert old
-    served.engine.retry(saga, "somebody else was faster")
+    served.engine.retry(saga, "somebody else was faster: pin=note-secret")
     worker.say(worker.claim_one(), "rejected", error=error("Boom", "again"), no_effect=True)
     answer = send(operator, saga, "skip", seq=old[1], note="my note", result='{"a": 1}')
     assert answer.status_code == 409
@@ -94,6 +94,7 @@ def test_an_act_on_what_has_moved_on_is_refused_and_says_what_happened(
     assert "The skip was refused; nothing was changed." in said
     assert "has moved on" in said
     assert "somebody else was faster" in said
+    assert "note-secret" not in answer.text + operator.get(f"/sagas/{saga}").text
     assert "mail: rejected" in said
     assert 'value="my note"' in answer.text, "what was filled in is still there"
     assert status_of(served, saga) == "SUSPENDED"
@@ -116,6 +117,9 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
         ("retry", {"note": "a\0b"}, 400, "NUL"),
         ("amend", {"value": "[]"}, 400, "an input is a JSON object"),
         ("amend", {"value": '{"number": "x"}'}, 400, "number"),
+        ("amend", {"value": '{"number": 1, "n": 36893488147419103233}'}, 400, "64-bit"),
+        ("amend", {"value": f'{{"number": 1, "n": {"[" * 900}{"]" * 900}}}'}, 400, "deep"),
+        ("skip", {"result": "36893488147419103233"}, 400, "64-bit"),
         ("signal", {"name": "approved"}, 400, "waits for a signal"),
         ("rerun", {}, 409, "has not ended"),
         ("resume", {}, 409, "not paused"),
@@ -325,6 +329,7 @@ def test_schedules(served: Served, operator: Browser) -> None:
         ({"zone": "Mars"}, "Mars"),
         ({"input": "[1]"}, "a JSON object"),
         ({"input": "{"}, "malformed JSON"),
+        ({"input": '{"number": 36893488147419103233}'}, "64-bit"),
         ({"type": "nothing"}, "unknown saga type"),
     ):
         refused = operator.post("/schedules", **{**given, **bad})

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import psycopg
 import pytest
+from psycopg_pool import PoolTimeout
 
 from outbox.errors import NotFoundError
 from outbox.store.connect import connect
@@ -212,6 +213,30 @@ async def test_reading_takes_a_tenth_of_the_time_at_most() -> None:
         assert live._task is not None
         await live._task
     assert slept == [18.0]
+
+
+async def test_waiting_for_a_connection_is_not_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept, source = [0.0], [], Source()
+
+    @contextlib.asynccontextmanager
+    async def come_late() -> AsyncIterator[Any]:
+        now[0] += 3.0
+        if not slept:
+            raise PoolTimeout("the database is away")
+        yield Connection()
+
+    live = Live(come_late, 10, Telemetry(), lambda: now[0])
+    watcher = live.watch([Topic("late", source.load, every=0.5)])
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) > 1:
+            live.leave(watcher)
+
+    monkeypatch.setattr("outbox.web.live.asyncio.sleep", sleep)
+    assert live._task is not None
+    await live._task
+    assert slept == [2.0, 0.5]
 
 
 async def test_what_takes_long_to_read_is_read_seldom() -> None:

@@ -214,7 +214,7 @@ async def list_resolutions(call: ApiRequest) -> Response:
             error=masking.mask(one.error),
             act=one.act,
             actor=one.actor,
-            note=one.note,
+            note=masking.mask_text(one.note),
             at=one.at,
             led_to=one.led_to,
             status=one.status,
@@ -228,10 +228,17 @@ async def get_health(call: ApiRequest) -> Response:
     """What is wrong."""
     async with call.site.reading() as connection:
         found = await fleet.health(connection, call.site.schema)
-    names = Finding.model_fields
-    return json_answer(
-        Health(findings=[Finding(**{n: getattr(one, n) for n in names}) for one in found])
-    )
+    told = [
+        Finding(
+            severity=one.severity,
+            finding=one.finding,
+            subject=one.subject,
+            detail=call.masking.mask_text(one.detail),
+            remedy=one.remedy,
+        )
+        for one in found
+    ]
+    return json_answer(Health(findings=told))
 
 
 async def _known_type(call: ApiRequest) -> str:

@@ -144,8 +144,11 @@ def problem_of(error: Exception) -> ProblemError | None:
             psycopg.errors.UndefinedTable()
             | psycopg.errors.UndefinedFunction()
             | psycopg.errors.UndefinedColumn()
+            | psycopg.errors.InvalidSchemaName()
         ):
             return _unavailable(f"the database's schema is missing or behind ({said}): migrate it")
+        case psycopg.errors.ReadOnlySqlTransaction():
+            return _unavailable("the database is read-only, as a standby is: nothing was done")
         case psycopg.OperationalError():
             return _unavailable("the database cannot be reached, or it gave up this transaction")
         case psycopg.errors.InsufficientPrivilege():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -173,7 +174,11 @@ def json_answer(
 
 def as_json(value: BaseModel) -> bytes:
     """A model as JSON text."""
-    return orjson.dumps(value.model_dump(by_alias=True), default=str, option=orjson.OPT_UTC_Z)
+    try:
+        return orjson.dumps(value.model_dump(by_alias=True), default=str, option=orjson.OPT_UTC_Z)
+    except TypeError:
+        # An input nested as deep as may be stored is deeper here than orjson goes.
+        return json.dumps(value.model_dump(by_alias=True, mode="json"), ensure_ascii=False).encode()
 
 
 def _standing(

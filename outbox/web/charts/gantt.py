@@ -34,7 +34,7 @@ def gantt(
         history: the timeline, from the start on.
         lines: what its lines are at.
         now: where the bars end of what still goes on.
-        hide: takes secrets out of an error's message.
+        hide: takes secrets out of an error's message and an act's note.
         plan: the steps of its definition, which have their rows before they are reached, so that
             the chart keeps its size.
     """
@@ -63,7 +63,7 @@ def gantt(
         parts.append(
             tag(
                 "g",
-                tag("title", act.what),
+                tag("title", hide(act.what)),
                 tag("path", d=f"M{at:.1f} {_HEAD - 4:.1f}V{height - _FOOT + 4:.1f}"),
                 tag("circle", cx=at, cy=_HEAD - 6, r=4.5),
                 class_="g-act",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal, cast
 
-import orjson
 from psycopg import AsyncConnection
 from starlette.responses import Response
 
@@ -16,6 +15,7 @@ from outbox.errors import (
     OutboxError,
 )
 from outbox.viewer import saga
+from outbox.web.forms import json_of
 from outbox.web.pages.saga import Refusal, show
 from outbox.web.visit import Visit
 
@@ -180,8 +180,8 @@ def _json(visit: Visit, name: str) -> Any:
     if given is None:
         return None
     try:
-        return orjson.loads(given)
-    except orjson.JSONDecodeError as error:
+        return json_of(given)
+    except ValueError as error:
         raise InputError(
             f'the {name} is malformed JSON ({error}): a text stands in quotes, such as "ref-7"'
         ) from None

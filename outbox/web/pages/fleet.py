@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-import orjson
 from markupsafe import Markup
 from psycopg import AsyncConnection
 from starlette.responses import Response
@@ -13,6 +12,7 @@ from starlette.responses import Response
 from outbox.errors import InputError
 from outbox.rules import CatchUp
 from outbox.viewer import fleet, rates
+from outbox.web.forms import json_of
 from outbox.web.live import Topic
 from outbox.web.site import Site
 from outbox.web.visit import Visit
@@ -108,8 +108,8 @@ async def set_schedule(visit: Visit) -> Response:
     """Sets a recurring saga, or changes it."""
     name, given = visit.wanted("name"), visit.field("input") or "{}"
     try:
-        input_ = orjson.loads(given)
-    except orjson.JSONDecodeError as error:
+        input_ = json_of(given)
+    except ValueError as error:
         raise InputError(f"the input is malformed JSON: {error}") from None
     if not isinstance(input_, dict):
         raise InputError("the input is a JSON object")

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
 from markupsafe import Markup
 from psycopg import AsyncConnection
 from starlette.responses import Response
@@ -16,7 +15,7 @@ from starlette.responses import Response
 from outbox.errors import InputError
 from outbox.operator import Acted, ManyAct
 from outbox.viewer import interventions
-from outbox.web.forms import duration_of
+from outbox.web.forms import duration_of, json_of
 from outbox.web.live import Topic
 from outbox.web.site import Site
 from outbox.web.visit import Visit
@@ -146,8 +145,8 @@ async def _perform(visit: Visit, *, dry_run: bool) -> list[Acted]:
         arguments["status"] = visit.wanted("resolve_as")
     if act == "skip" and (given := visit.field("result")) is not None:
         try:
-            arguments["result"] = orjson.loads(given)
-        except orjson.JSONDecodeError as error:
+            arguments["result"] = json_of(given)
+        except ValueError as error:
             raise InputError(f"the result is malformed JSON: {error}") from None
     older = visit.field("older_than")
     assert visit.user is not None

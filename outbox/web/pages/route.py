@@ -143,12 +143,20 @@ async def _database_trouble(visit: Visit, error: Exception) -> Response:
             psycopg.errors.UndefinedTable()
             | psycopg.errors.UndefinedFunction()
             | psycopg.errors.UndefinedColumn()
+            | psycopg.errors.InvalidSchemaName()
         ):
             return await trouble(
                 visit,
                 503,
                 "The schema is missing or behind",
                 f"{error.diag.message_primary}. Run bin/saga migrate.",
+            )
+        case psycopg.errors.ReadOnlySqlTransaction():
+            return await trouble(
+                visit,
+                503,
+                "The database is read-only",
+                "So nothing was done. A standby is read-only: connect the server to the primary.",
             )
         case psycopg.OperationalError() | PoolTimeout():
             return await trouble(

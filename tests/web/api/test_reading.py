@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.fixtures import Schema, fresh_schema
 from tests.web.api.conftest import TOKENS, ApiClient, problem_of
-from tests.web.conftest import serving
+from tests.web.conftest import serving, text_of
 from tests.web.sagas import ORDER, PURCHASE
 from tests.web.world import SECRETS, make_world
 
@@ -169,3 +169,40 @@ def test_a_database_that_is_away_is_told_of_with_when_to_ask_again(
             assert answer.headers["retry-after"] == "2"
         assert client.post("/sagas/order", {}, key="waits").status_code == 202
         assert [event for event, _ in served.events if event == "api_failed"]
+
+
+def test_a_database_that_lacks_the_schema_or_is_read_only_is_told_of(
+    world: SimpleNamespace,
+) -> None:
+    schema, saga = world.served.engine.schema, world.sagas.running
+    standby = make_conninfo(schema.dsn, options="-c default_transaction_read_only=on")
+    missing = Schema(schema.dsn, "not_migrated")
+    for where, said, title in (
+        (missing, "migrate it", "The schema is missing or behind"),
+        (Schema(standby, schema.name), "read-only", "The database is read-only"),
+    ):
+        with serving(where, tokens=TOKENS) as served:
+            client, ann = ApiClient(served.base, "operator"), served.browser("ann")
+            for answer in (
+                client.post("/sagas/order", {"number": 1}, key="lost"),
+                client.post(f"/sagas/{saga}/pause", {"note": "n"}),
+                client.get("/sagas")
+                if where is missing
+                else client.post("/acts/retry", {"note": "n"}),
+            ):
+                assert said in problem_of(answer, 503, "unavailable")["detail"]
+            act = {"path": "/schedules/pause", "name": "nightly"}
+            page = ann.get("/sagas") if where is missing else ann.post(**act)
+            assert (page.status_code, title in text_of(page)) == (503, True), text_of(page)
+
+
+def test_what_is_nested_as_deep_as_can_be_stored_is_told(world: SimpleNamespace) -> None:
+    deep: Any = 1
+    for _ in range(252):
+        deep = [deep]
+    starter, body = ApiClient(world.served.base, "starter"), {"number": 1, "deep": deep}
+    saga = starter.start("deep", **body)
+    assert world.client.get(f"/sagas/{saga}").json()["input"] == body
+    moments = world.client.get(f"/sagas/{saga}/timeline").json()["moments"]
+    assert moments[0]["at"].endswith("Z")
+    assert starter.post("/sagas/order", {"number": [deep] * 9}, key="deeper").status_code == 400

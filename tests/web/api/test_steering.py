@@ -193,11 +193,14 @@ def test_what_was_done_before_and_what_is_wrong_can_be_asked(
     api: Served, operator: ApiClient, viewer: ApiClient, worker: Worker
 ) -> None:
     saga = suspended_order(api.engine, worker, "api-past", "Elephants")
-    operator.post(f"/sagas/{saga}/resolve", {"note": "led them out", "status": "COMPLETED"})
+    operator.post(
+        f"/sagas/{saga}/resolve", {"note": "led them out, pin=9876", "status": "COMPLETED"}
+    )
     found = viewer.get("/resolutions", words="led them out", error="Elephants").json()
     assert [(one["id"], one["act"], one["status"]) for one in found["resolutions"]] == [
         (str(saga), "resolve", "COMPLETED")
     ]
+    assert found["resolutions"][0]["note"] == "led them out, pin=••••••"
     assert viewer.get("/resolutions", words="nothing of the kind").json() == {"resolutions": []}
     told = viewer.get("/health").json()["findings"]
     listed = [tuple(row) for row in api.engine.connection.execute(
