@@ -40,18 +40,19 @@ def plot_rate(
     seconds: Sequence[float],
     rates: Sequence[float],
     held: tuple[float, float],
-    free: tuple[Sequence[float], Sequence[float]],
+    free: tuple[Sequence[float], Sequence[float]] | None,
 ) -> None:
     """A rate over time, with the stretch marked in which the snapshot was held.
 
     Args:
-        free: the seconds and rates of the same without a snapshot.
+        free: the seconds and rates of the same without a snapshot, if that was measured.
     """
     figure = Figure(figsize=SIZE)
     axes = figure.subplots()
     axes.axvspan(*held, alpha=0.15, label="a snapshot is held")
     axes.plot(list(seconds), list(rates), label="with it")
-    axes.plot(list(free[0]), list(free[1]), label="without one", alpha=0.6)
+    if free is not None:
+        axes.plot(list(free[0]), list(free[1]), label="without one", alpha=0.6)
     axes.set(title=title, xlabel="seconds", ylabel=unit)
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.3)

@@ -36,7 +36,7 @@ def run(bench: Bench) -> None:
     """The limits take turns; each is held against the drain without any of its own turn."""
     sagas = bench.options.size(40_000, 10_000)
     shares: dict[str, list[float]] = {name: [] for name in LIMITS if name != FREE}
-    for _ in range(bench.options.repeats):
+    for _ in range(1 if bench.options.quick else bench.options.repeats):
         rates = {}
         for name, limit in LIMITS.items():
             rates[name] = rate = _rate(bench, sagas, limit)

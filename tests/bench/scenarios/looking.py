@@ -43,7 +43,7 @@ def _pages(bench: Bench) -> None:
         with Dashboard(database) as dashboard:
             for path in pages.values():
                 dashboard.milliseconds(path)
-            for _ in range(bench.options.repeats):
+            for _ in range(1 if bench.options.quick else bench.options.repeats):
                 for name, path in pages.items():
                     times = [dashboard.milliseconds(path) for _ in range(LOOKS)]
                     bench.add(NAME, name, median(times), "ms")
@@ -90,7 +90,7 @@ def _addresses(connection: Connection) -> dict[str, str]:
 
 
 def _workers(bench: Bench) -> None:
-    alternations = 2 if bench.options.quick else ALTERNATIONS
+    alternations = 1 if bench.options.quick else ALTERNATIONS
     sagas = bench.options.size(60_000, 10_000)
     shares = []
     for _ in range(alternations):
