@@ -194,7 +194,9 @@ async def find_id(connection: Reader, schema: str, given: str) -> UUID:
     Raises:
         NotFoundError: no saga has this key, or several types have one with it.
     """
-    if (saga_id := as_id(given)) is not None:
+    saga_id = as_id(given)
+    # A key may look like an id: many keys are UUIDs.
+    if saga_id is not None and await rows_of(connection, schema, [saga_id]):
         return saga_id
     found = (await find_sagas(connection, schema, SagaFilter(key=given))).rows
     if not found:

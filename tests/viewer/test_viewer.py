@@ -80,6 +80,10 @@ async def test_sagas_are_found_in_pages_and_by_key_or_id(
     for nothing in ("", "  ", "nobody's", "a\0b", "%", str(UUID(int=1))):
         assert await sagas.search(connection, schema, nothing) == []
     assert await sagas.find_id(connection, schema, "page-0") in started
+    assert await sagas.find_id(connection, schema, str(started[0])) == started[0]
+    like_an_id = "6f1c1b1e-0b5e-4a57-9d3f-1d3c8a2b7e10"
+    named = engine.start("order", like_an_id, number=1)
+    assert await sagas.find_id(connection, schema, like_an_id) == named
     with pytest.raises(NotFoundError, match="several sagas have the key 'page-1'"):
         await sagas.find_id(connection, schema, "page-1")
     with pytest.raises(NotFoundError, match="no saga has the id or key"):
