@@ -17,6 +17,15 @@ def address_of(request: Request, proxies: Networks) -> str:
     return forwarded if forwarded and is_from(request, proxies) else peer_of(request)
 
 
+def sender_of(address: str) -> str:
+    """Who is counted as one, of an address: with IPv6 a host has a network of 64 bits."""
+    try:
+        whole = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    return str(whole.ipv4_mapped or ipaddress.IPv6Network((int(whole) >> 64 << 64, 64)))
+
+
 def peer_of(request: Request) -> str:
     """Who has connected to us."""
     return request.client.host if request.client else ""

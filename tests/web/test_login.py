@@ -10,6 +10,7 @@ from starlette.routing import Mount, Route
 
 from outbox.errors import ConfigurationError, InputError
 from outbox.web.accounts import Account, Accounts, User, hash_password, load_accounts
+from outbox.web.address import sender_of
 from outbox.web.pages.route import inside
 from outbox.web.pages.routes import routes
 from outbox.web.session import Sessions
@@ -125,6 +126,11 @@ def test_passwords_can_be_tried_a_few_times_only(postgres_dsn: str) -> None:
             form = {"csrf": browser.token(), "name": "ann", "password": "wrong"}
             answer = browser.http.post("/admin/login", data=form, headers=lines)
             assert answer.status_code == (401 if number < 3 else 429)
+        for number in range(4):  # one host has as many addresses of IPv6
+            browser, proxy = served.browser(), {"X-Forwarded-For": f"2001:db8::{number}"}
+            form = {"csrf": browser.token(), "name": "ann", "password": "wrong"}
+            answer = browser.http.post("/admin/login", data=form, headers=proxy)
+            assert answer.status_code == (401 if number < 3 else 429)
         # What an address may try in all, whatever the names.
         codes = [served.browser().log_in(f"user{n}", "wrong").status_code for n in range(10)]
         assert codes[-1] == 429
@@ -192,6 +198,15 @@ def test_a_session_ends_with_its_time_its_user_and_its_password() -> None:
     assert not sessions._ended
     now[0] += 61
     assert sessions.read(cookie) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "sender"),
+    [("192.0.2.7", "192.0.2.7"), ("2001:db8:0:1:2::3", "2001:db8:0:1::/64"),
+     ("::ffff:192.0.2.7", "192.0.2.7"), ("fe80::1%eth0", "fe80::/64"), ("", ""), ("x", "x")],
+)  # fmt: skip
+def test_a_host_is_one_sender(address: str, sender: str) -> None:
+    assert sender_of(address) == sender
 
 
 def test_a_throttle_lets_tries_in_as_its_window_slides() -> None:

@@ -284,6 +284,15 @@ def test_it_is_served_under_a_path_of_a_proxy(postgres_dsn: str) -> None:
         assert 'href="/tools/outbox/admin/static/style.css' in page
 
 
+def test_what_stands_beside_a_link_keeps_no_page_waiting(postgres_dsn: str) -> None:
+    with fresh_schema(postgres_dsn) as schema, serving(schema) as served:
+        served.engine.register(ORDER)
+        ann = served.browser("ann")
+        with schema.connect(autocommit=False) as other:
+            other.execute("lock table delivery in access exclusive mode")  # which health reads
+            assert ann.get("/sagas").status_code == 200
+
+
 def test_a_database_that_is_away_is_said_and_comes_back(
     server_factory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

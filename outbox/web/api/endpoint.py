@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from outbox.web.address import sender_of
 from outbox.web.api.operation import AnyJson, Operation
 from outbox.web.api.parse import parse_json, parse_model, read_body, read_key, read_query
 from outbox.web.api.problem import ProblemError, answer, problem_of
@@ -70,7 +71,7 @@ class Guard:
 
     def _refused(self, request: Request) -> ProblemError:
         address = ApiRequest(request, self._site, None).address
-        wait = self._wrong.take(address)
+        wait = self._wrong.take(sender_of(address))
         if wait > 0:
             return ProblemError(
                 "too-many-requests",

@@ -46,6 +46,7 @@ def own_operations(routes: Sequence[Route], ours: Sequence[Operation]) -> list[O
         ConfigurationError: a route is impossible, or its address is taken.
     """
     taken = {(one.method, _shape(one.path)) for one in ours}
+    paths = {_shape(one.path): one.path for one in ours}
     made = []
     for route in routes:
         if not _PATH.fullmatch(route.path):
@@ -56,6 +57,11 @@ def own_operations(routes: Sequence[Route], ours: Sequence[Operation]) -> list[O
         if place in taken:
             raise ConfigurationError(f"the route {route.method} {route.path} is there already")
         taken.add(place)
+        like = paths.setdefault(_shape(route.path), route.path)
+        if like != route.path:  # whichever comes first would answer for both
+            raise ConfigurationError(
+                f"the route {route.path} has to name its parameters as {like} does"
+            )
         made.append(_operation(route))
     return made
 

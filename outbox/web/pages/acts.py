@@ -68,7 +68,7 @@ async def _act(visit: Visit, connection: AsyncConnection[Any], act: str) -> str:
                 connection,
                 saga_id,
                 visit.wanted("note"),
-                key=visit.field("key"),
+                key=visit.field("key") or visit.field("next_key"),
                 newest=visit.field("newest") is not None,
             )
             return f"Started anew as saga {new}."

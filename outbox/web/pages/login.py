@@ -7,6 +7,7 @@ import math
 from starlette.responses import Response
 
 from outbox.errors import InputError
+from outbox.web.address import sender_of
 from outbox.web.pages.route import inside
 from outbox.web.visit import THEMES, Visit
 
@@ -25,7 +26,8 @@ async def log_in(visit: Visit) -> Response:
     name, password = visit.form.get("name", "").strip()[:200], visit.form.get("password", "")
     to = inside(visit.form.get("next"))
     site = visit.site
-    by_user, by_address = (name, visit.address), visit.address
+    sender = sender_of(visit.address)
+    by_user, by_address = (name, sender), sender
     wait = site.by_address.take(by_address) or site.by_user.take(by_user)
     if wait > 0:
         site.telemetry.emit("login_throttled", "warning", user=name, address=visit.address)

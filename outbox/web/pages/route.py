@@ -159,11 +159,14 @@ async def _database_trouble(visit: Visit, error: Exception) -> Response:
                 "So nothing was done. A standby is read-only: connect the server to the primary.",
             )
         case psycopg.OperationalError() | PoolTimeout():
+            what_now = "Reload in a moment."
+            if visit.request.method == "POST" and not isinstance(error, PoolTimeout):
+                what_now = "Whether this was done is not known: look before you send it again."
             return await trouble(
                 visit,
                 503,
                 "The database cannot be reached",
-                "Sagas that are under way are not touched by that. Reload in a moment.",
+                f"Sagas that are under way are not touched by that. {what_now}",
             )
         case psycopg.DataError():
             said = error.diag.message_primary or reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.fixtures import Schema
 from tests.postgres.proxy import CommitDroppingProxy
 from tests.web.api.conftest import TOKENS, ApiClient, problem_of
-from tests.web.conftest import Served, serving
+from tests.web.conftest import Served, serving, text_of
 
 
 def test_a_start_whose_commit_was_not_heard_of_is_the_same_saga_when_sent_again(
@@ -33,6 +33,16 @@ def test_a_start_whose_commit_was_not_heard_of_is_the_same_saga_when_sent_again(
         assert refused.status_code == 409, refused.text
         acts = api.engine.rows("select act from acts where saga_id = %s", saga)
         assert [one.act for one in acts] == ["abort"]
+
+        # A form has no key: whoever sent it is told to look.
+        browser = served.browser("ann")
+        form = {"csrf": browser.token("/workers"), "name": "unheard", "type": "order",
+                "cron": "0 3 * * *", "input": '{"number": 1}'}  # fmt: skip
+        proxy.drop_after_commit()
+        unheard = browser.http.post("/admin/schedules", data=form)
+        assert unheard.status_code == 503
+        assert "Whether this was done is not known" in text_of(unheard)
+        api.engine.execute("select drop_schedule('unheard')")
 
         proxy.refuse()
         away = client.get("/sagas")

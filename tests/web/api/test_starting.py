@@ -10,8 +10,12 @@ import httpx
 import psycopg
 import pytest
 
+from outbox.api import Route
+from outbox.errors import ConfigurationError
+from outbox.web.api.own import own_operations
 from tests.sql.sagas import SINGLE
 from tests.web.api.conftest import ApiClient, problem_of
+from tests.web.api.own_routes import find_booking, forget
 from tests.web.conftest import Served, wait_until
 
 PAYMENT = {
@@ -271,3 +275,13 @@ def test_an_own_route_writes_its_rows_with_the_saga_or_not_at_all(
     for how in ("refuse", "break"):
         broken = problem_of(viewer.get("/broken", how=how), 500, "internal-error")
         assert "secret" not in str(broken)
+
+
+def test_own_routes_of_which_one_could_not_be_reached_are_refused() -> None:
+    routes = [
+        Route("GET", "/api/bookings/{order}", find_booking),
+        Route("PUT", "/api/bookings/{id}", forget),
+    ]
+    assert len(own_operations(routes[:1], [])) == 1
+    with pytest.raises(ConfigurationError, match=r"as /api/bookings/\{order\} does"):
+        own_operations(routes, [])
