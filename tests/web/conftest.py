@@ -28,7 +28,9 @@ from tests.web.sagas import ORDER, PURCHASE
 
 PASSWORD = "correct horse"
 # Argon2 as in earnest, only with less work for the tests.
-HASH = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+_HASHER = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+# With a salt that all processes of a test run share, since tests are named by it.
+HASH = _HASHER.hash(PASSWORD, salt=b"salt of the tests")
 KEY = "k" * 40
 
 
