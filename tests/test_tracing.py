@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
@@ -276,6 +276,42 @@ async def test_a_caller_that_is_not_sampled_is_followed(bench: Bench, traced: Tr
     async with bench.worker(saga, traced.tracer):
         await bench.settled(started.id)
     assert traced.spans == ()
+
+
+class _Broken(SpanProcessor):
+    """A user's own, with a fault: at the beginnings, at the ends."""
+
+    def __init__(self, at_end: bool) -> None:
+        self.at_end = at_end
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if not self.at_end:
+            raise RuntimeError("no room")
+
+    def on_end(self, span: Any) -> None:
+        if self.at_end:
+            raise RuntimeError("no room")
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+async def test_a_span_processor_that_fails_stops_no_saga(bench: Bench, at_end: bool) -> None:
+    broken = Traced()
+    broken.provider.add_span_processor(_Broken(at_end))
+    saga = make_saga()
+
+    @saga.step()
+    async def one(cmd: Command[Note]) -> None: ...
+
+    @one.compensation()
+    async def undo_one(cmd: Command[Note]) -> None: ...
+
+    @saga.step(transactional=True, pivot=True)
+    async def two(cmd: Command[Note], tx: psycopg.AsyncConnection[Any]) -> None: ...
+
+    async with bench.worker(saga, broken.tracer) as running:
+        assert (await bench.settled(await bench.start(saga))).status == "COMPLETED"
+    assert {f["error"] for f in running.events("trace_failed")} == {"RuntimeError('no room')"}
+    assert len(running.events("trace_failed")) == 3
 
 
 async def test_without_a_tracer_there_is_no_context(bench: Bench) -> None:

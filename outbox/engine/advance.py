@@ -78,7 +78,10 @@ class Advancer:
         if (tally := self._telemetry.tally) is not None:
             self._count(tally, attempt, answer, done)
         if self._tracer is not None and answer.status in ("COMPLETED", "FAILED"):
-            self._tracer.end_saga(attempt.held, answer.status)
+            try:
+                self._tracer.end_saga(attempt.held, answer.status)
+            except Exception as error:  # noqa: BLE001 - of the user's span processors
+                self._telemetry.emit("trace_failed", "warning", error=repr(error))
         # A refusal is an answer, which the saga was made for; what else fails is trouble.
         quiet = isinstance(attempt.outcome, Done | Refused | Decision)
         level: Level = "info" if quiet else "warning"

@@ -138,8 +138,7 @@ class Executor:
             outcome = failure or keep(held.runnable, value, self._lease)
             attempt = _to_attempt(held, watched, outcome, command)
         finally:
-            if span is not None:
-                span.end(None if attempt is None else [attempt])
+            self._end_span(span, None if attempt is None else [attempt])
         return attempt
 
     async def execute_bulk(
@@ -179,8 +178,7 @@ class Executor:
                 attempt.wrote_nothing = wrote_nothing
                 ended.append(attempt)
         finally:
-            if span is not None:
-                span.end(ended)
+            self._end_span(span, ended)
         for place, attempt in zip(places, ended, strict=True):
             attempts[place] = attempt
         return attempts
@@ -229,8 +227,7 @@ class Executor:
                 self.threads.leave_behind(watched.future)
             outcome = failure or keep(runnable, value, self._lease)
             attempt = _to_attempt(held, watched, outcome, command)
-            if span is not None:
-                span.end([attempt])
+            self._end_span(span, [attempt])
             then(held, attempt)
 
         watched = Watched(began, runnable.timeout, ended)
@@ -247,10 +244,26 @@ class Executor:
     ) -> CallSpan | None:
         if self._tracer is None:
             return None
-        span = self._tracer.begin(group)
+        try:
+            span = self._tracer.begin(group)
+        except Exception as error:  # noqa: BLE001 - of the user's span processors
+            self._tell_trace_failed(error)
+            return None
         for command, carrier in zip(commands, span.carriers, strict=True):
             command.trace_context = carrier
         return span
+
+    def _end_span(self, span: CallSpan | None, attempts: Sequence[Attempt] | None) -> None:
+        if span is None:
+            return
+        try:
+            span.end(attempts)
+        except Exception as error:  # noqa: BLE001 - of the user's span processors
+            self._tell_trace_failed(error)
+
+    def _tell_trace_failed(self, error: Exception) -> None:
+        """What fails to be observed is done all the same."""
+        self._telemetry.emit("trace_failed", "warning", error=repr(error))
 
     async def _run(self, watched: Watched, group: Sequence[HeldCommand], *arguments: Any) -> None:
         """Calls an async handler, and says what it came to."""
