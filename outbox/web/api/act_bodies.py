@@ -68,7 +68,9 @@ class RerunBody(ActBody):
     """Of a rerun."""
 
     key: Text | None = Field(
-        None, description="the new saga's key; default <old key>/rerun/<number>"
+        None,
+        description="the new saga's key, so that a rerun that is sent twice starts one; default "
+        "the Idempotency-Key, or <old key>/rerun/<number>",
     )
     newest: bool = Field(False, description="in the newest version of its type")
 

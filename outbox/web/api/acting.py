@@ -161,7 +161,7 @@ def operations() -> list[Operation]:
         Operation(
             "POST", "/api/sagas/{id}/rerun", _rerun, "operator",
             "Start a saga anew that has ended, with the same input", {200: rerun, 202: rerun},
-            tag="acts", path_parameters=named, body=RerunBody, seq_header=True,
+            tag="acts", path_parameters=named, body=RerunBody, seq_header=True, key="optional",
             problems=(404, 409, 412, 422),
         ),
     ]  # fmt: skip
@@ -205,7 +205,12 @@ async def _rerun(call: ApiRequest) -> Response:
     try:
         async with call.writing(dry_run=body.dry_run) as connection:
             new = await call.site.operator.rerun(
-                connection, saga_id, body.note, key=body.key, newest=body.newest, seq=seq
+                connection,
+                saga_id,
+                body.note,
+                key=body.key or call.key,
+                newest=body.newest,
+                seq=seq,
             )
     except NotApplicableError as error:
         raise await _refused(call, saga_id, error, seq, from_header) from error

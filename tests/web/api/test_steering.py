@@ -133,6 +133,13 @@ def test_each_act_does_what_it_says(api: Served, operator: ApiClient, worker: Wo
     assert again.status_code == 202
     new = operator.http.get(again.headers["location"]).json()
     assert (new["key"], new["status"]) == ("api-rerun", "CREATED")
+    by_header = operator.post(f"/sagas/{resolved}/rerun", {"note": "again"}, key="by-header")
+    assert by_header.status_code == 202
+    assert operator.get(by_header.headers["location"].removeprefix("/api")).json()["key"] == (
+        "by-header"
+    )
+    twice = operator.post(f"/sagas/{resolved}/rerun", {"note": "again"}, key="by-header")
+    problem_of(twice, 422, "key-conflict")
     taken = operator.post(f"/sagas/{resolved}/rerun", {"note": "again", "key": "api-rerun"})
     problem_of(taken, 422, "key-conflict")
     assert status_after(new["id"], "abort") == "FAILED"
