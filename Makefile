@@ -25,7 +25,7 @@ demo: setup ## Run 1,000 payments through the payment saga, then audit them (SAG
 	@$(VENV)/bin/python -m steps.demo $(if $(SAGA),--saga $(SAGA)) $(if $(KEEP),--keep --stay)
 
 test: setup ## Run all tests but the long ones (ARGS="..." goes to pytest)
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup -m "not soak" $(ARGS)
+	@$(VENV)/bin/python -m pytest -n 3 --dist loadgroup -m "not soak" $(ARGS)
 
 check: setup ## Lint, formatting, types, and the import direction of the layers
 	@$(VENV)/bin/ruff check .
