@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the top: a module may import from its own layer and from those before it.
 LAYERS = [
-    ["outbox.errors", "outbox.tally", "outbox.trace_context"],
+    ["outbox.errors", "outbox.durations", "outbox.tally", "outbox.trace_context"],
     ["outbox.settings", "outbox.telemetry"],
     ["outbox.definition"],
     ["outbox.store"],

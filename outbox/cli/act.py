@@ -16,6 +16,8 @@ from outbox.cli import shell
 from outbox.cli.render import table
 from outbox.cli.shell import AsJson, SagaId, fail, out, print_json, settings_of
 from outbox.client import Client, SagaStatus
+from outbox.durations import duration_of
+from outbox.errors import InputError
 from outbox.operator import Acted, ManyAct, Operator
 from outbox.store.connect import Connection
 
@@ -43,9 +45,6 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
 ]
 Result = Annotated[str | None, typer.Option("--result", help="The step's result, as JSON.")]
-
-_UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600,
-          "hour": 3600, "d": 86400, "day": 86400}  # fmt: skip
 
 NOTHING_CHANGED = " (dry run: nothing was changed)"
 
@@ -346,13 +345,8 @@ def _parsed(option: str, given: str) -> Any:
 
 
 def _duration(given: str) -> timedelta:
-    """'90', '90 s', '5 min', '1 hour', '2 days'."""
-    number = given.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
-    unit = given.strip()[len(number) :].strip()
-    seconds = _UNITS.get(unit, _UNITS.get(unit.removesuffix("s"))) if unit else 1
+    bare = given.strip().replace(".", "", 1).isdecimal()  # seconds
     try:
-        if seconds is None:
-            raise ValueError
-        return timedelta(seconds=float(number) * seconds)
-    except ValueError:
+        return duration_of(f"{given}s" if bare else given)
+    except InputError:
         fail(f"--older-than is a duration such as '90 s', '1 hour' or '2 days', not {given!r}")

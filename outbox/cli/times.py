@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 
 import typer
 
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+from outbox.durations import duration_of
+from outbox.errors import InputError
 
 
 def parse_instant(text: str | datetime) -> datetime:
@@ -36,8 +35,7 @@ def parse_duration(text: str | timedelta) -> timedelta:
     """
     if isinstance(text, timedelta):
         return text
-    compact = text.replace(" ", "").lower()
-    parts = _PART.findall(compact)
-    if not parts or "".join(number + unit for number, unit in parts) != compact:
-        raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 5m, 2h, 1d or 1h30m")
-    return sum((timedelta(**{_UNITS[unit]: float(n)}) for n, unit in parts), timedelta())
+    try:
+        return duration_of(text)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -12,24 +11,6 @@ import orjson
 from outbox.errors import InputError
 
 _LONG = re.compile(r"[0-9]{19}")
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
-_UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def duration_of(text: str) -> timedelta:
-    """A duration such as 90s, 5m, 2h, 1d, 4w or 1h30m.
-
-    Raises:
-        InputError: it is none.
-    """
-    compact = text.replace(" ", "").lower()
-    parts = _PART.findall(compact)
-    if not parts or "".join(number + unit for number, unit in parts) != compact:
-        raise InputError(f"{text!r} is not a duration such as 90s, 5m, 2h, 1d or 1h30m")
-    try:
-        return sum((timedelta(**{_UNITS[unit]: float(n)}) for n, unit in parts), timedelta())
-    except OverflowError:
-        raise InputError(f"{text!r} is too long") from None
 
 
 def json_of(text: str) -> Any:

@@ -21,6 +21,7 @@ def test_a_start_may_come_later_and_first(registered: SagaProgram) -> None:
     [
         (["--at", "tomorrow"], "is not an instant"),
         (["--in", "5 parsecs"], "is not a duration"),
+        (["--in", "99999999999d"], "is too long"),
         (["--at", "2100-01-01", "--in", "5m"], "either --at or --in"),
         (["--priority", "-1"], "the priority is -1"),
     ],

@@ -23,7 +23,6 @@ from outbox.web.charts.gantt import gantt
 from outbox.web.charts.progress import progress_of
 from outbox.web.charts.series import Window, lines, round_up, stacked
 from outbox.web.charts.svg import tag
-from outbox.web.forms import duration_of
 from outbox.web.mask import MASK, Masking
 from outbox.web.rendering import Rendering
 from outbox.web.settings import MASKED, WebSettings
@@ -157,15 +156,6 @@ def test_json_is_coloured_escaped_and_cut() -> None:
 def test_times_are_said_as_people_say_them(seconds: float, age: str, took: str) -> None:
     assert age_text(timedelta(seconds=seconds)) == age
     assert duration_text(timedelta(seconds=seconds)) == took
-
-
-def test_durations_of_forms() -> None:
-    assert duration_of("1h30m") == timedelta(minutes=90)
-    assert duration_of("1.5 h") == timedelta(minutes=90)
-    assert duration_of("2 min") == timedelta(minutes=2)
-    for wrong in ("", "x", "5", "-5m", "1y", "m5", "99999999999999w"):
-        with pytest.raises(InputError):
-            duration_of(wrong)
 
 
 def moment(seq: int, at: float, step: str | None, outcome: str, **more: Any) -> Moment:

@@ -9,12 +9,12 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from outbox.durations import duration_of
 from outbox.operator import Acted, ManyAct
 from outbox.web.api.operation import Answer, Operation
 from outbox.web.api.request import ApiRequest
 from outbox.web.api.shown import json_answer
 from outbox.web.api.values import Duration, Note, Status, Text
-from outbox.web.forms import duration_of
 
 _FILTERS = ("type", "step", "error", "older_than", "status")
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.responses import Response
 
+from outbox.durations import duration_of
 from outbox.errors import NotFoundError
 from outbox.viewer import saga, sagas
 from outbox.viewer.sagas import SagaFilter
@@ -26,7 +27,6 @@ from outbox.web.api.shown import (
 )
 from outbox.web.api.starting import PATH
 from outbox.web.api.values import Duration, Seq, Status, Text, Whole
-from outbox.web.forms import duration_of
 
 _LONGEST = timedelta(days=36525)  # Postgres has no instant that is much older
 

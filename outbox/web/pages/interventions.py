@@ -12,10 +12,11 @@ from markupsafe import Markup
 from psycopg import AsyncConnection
 from starlette.responses import Response
 
+from outbox.durations import duration_of
 from outbox.errors import InputError
 from outbox.operator import Acted, ManyAct
 from outbox.viewer import interventions
-from outbox.web.forms import duration_of, json_of
+from outbox.web.forms import json_of
 from outbox.web.live import Topic
 from outbox.web.site import Site
 from outbox.web.visit import Visit

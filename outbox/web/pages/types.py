@@ -11,13 +11,14 @@ from markupsafe import Markup
 from psycopg import AsyncConnection
 from starlette.responses import Response
 
+from outbox.durations import duration_of
 from outbox.errors import InputError, NotFoundError
 from outbox.viewer import fleet, rates
 from outbox.viewer.plan import plan_of
 from outbox.viewer.rates import Completion, LatencyAt
 from outbox.web.charts.diagram import diagram
 from outbox.web.charts.series import Window, lines, stacked
-from outbox.web.forms import duration_of, whole_number
+from outbox.web.forms import whole_number
 from outbox.web.live import Topic
 from outbox.web.site import Site
 from outbox.web.times import duration_text
