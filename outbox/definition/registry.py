@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from outbox.definition.event import Subscriber
 from outbox.definition.flow import Built, Choice, Wait
+from outbox.definition.reference import load_reference
 from outbox.definition.retry import Retry
 from outbox.definition.saga import Saga
 from outbox.definition.step import Runnable, Step
-from outbox.errors import ConfigurationError, DefinitionError, OutboxError
+from outbox.errors import ConfigurationError, DefinitionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +75,16 @@ def load_app(reference: str) -> App:
         ConfigurationError: there is no such thing there.
         DefinitionError: what is there is impossible.
     """
-    module_name, _, attribute = reference.partition(":")
-    if not module_name or not attribute:
-        raise ConfigurationError(f"{reference!r} is not of the form module:attribute")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except OutboxError:
-        raise
-    except Exception as error:
-        raise ConfigurationError(
-            f"{reference!r}: importing {module_name} failed, {type(error).__name__}: {error}"
-        ) from error
-    found = getattr(module, attribute, None)
+    found = load_reference(reference, repr(reference))
     if isinstance(found, App):
         return found
     if isinstance(found, Saga):
         return App([found])
     if isinstance(found, list | tuple) and found and all(isinstance(s, Saga) for s in found):
         return App(found)
+    module, _, attribute = reference.partition(":")
     raise ConfigurationError(
-        f"{reference!r}: module {module_name} has no App or Saga named {attribute!r}"
+        f"{reference!r}: module {module} has no App or Saga named {attribute!r}"
     )
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -15,7 +12,8 @@ from starlette.responses import Response
 
 from outbox.api import Call, Route
 from outbox.client import Started
-from outbox.errors import ConfigurationError, OutboxError
+from outbox.definition.reference import load_reference
+from outbox.errors import ConfigurationError
 from outbox.web.api.operation import Answer, Operation
 from outbox.web.api.request import ApiRequest
 from outbox.web.api.shown import JsonValue, json_answer
@@ -68,24 +66,12 @@ def own_operations(routes: Sequence[Route], ours: Sequence[Operation]) -> list[O
 
 def _load(reference: str) -> list[Route]:
     where = f"OUTBOX_WEB_ROUTES names {reference!r}"
-    module_name, _, attribute = reference.partition(":")
-    if not module_name or not attribute:
-        raise ConfigurationError(f"{where}, which is not of the form module:attribute")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except OutboxError:
-        raise
-    except Exception as error:
-        raise ConfigurationError(
-            f"{where}: importing {module_name} failed, {type(error).__name__}: {error}"
-        ) from error
-    found = getattr(module, attribute, None)
+    found = load_reference(reference, where)
     routes = [found] if isinstance(found, Route) else found
     if not isinstance(routes, list | tuple) or not all(isinstance(one, Route) for one in routes):
+        module, _, attribute = reference.partition(":")
         raise ConfigurationError(
-            f"{where}: module {module_name} has no list of outbox.api.Route named {attribute!r}"
+            f"{where}: module {module} has no list of outbox.api.Route named {attribute!r}"
         )
     return list(routes)
 
