@@ -159,8 +159,9 @@ class Advancer:
         async def work(connection: Connection) -> list[Answer]:
             return await self._functions.advance(connection, self._lease.worker, reports)
 
+        answers = await self._link.run(work)
         self.count(len(reports))
-        return await self._link.run(work)
+        return answers
 
     def _unstorable(self, attempt: Attempt, error: psycopg.Error) -> Report:
         # Not all of str(error), which shows the statement and the row.

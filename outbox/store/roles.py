@@ -33,7 +33,7 @@ _OPERATOR = (
 _LOOK = (
     "find_sagas", "saga_page", "completion_rate_since", "latency_since", "latency_over",
     "errors_since", "throughput_since", "ended_since", "health_of_commands", "health_of_events",
-    "health_of_tables", "vacuum_holders", "lines_of", "timeline",
+    "health_of_tables", "vacuum_holders", "lines_of", "timeline", "gauges",
 )  # fmt: skip
 _EXPLAIN = ("explain_abort", "past_resolutions", "input_schema")
 _VIEWS = (
@@ -43,8 +43,6 @@ _VIEWS = (
     "definitions", "completion_rate", "latency", "errors", "health", "queues",
 )  # fmt: skip
 _PGQUEUER = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
-
-_WATCHER = ("gauges",)
 
 NAMES = ("producer", "worker", "viewer", "operator")
 
@@ -92,7 +90,6 @@ def grant_sql(schema: str) -> sql.Composed:
         (_PRODUCER, ("producer", "operator")),
         (_WORKER, ("worker",)),
         (_OPERATOR, ("operator",)),
-        (_WATCHER, ("viewer", "operator", "worker")),
         (_LOOK, ("viewer", "operator", "worker")),
         (_EXPLAIN, ("viewer",)),
     ):

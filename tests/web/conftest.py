@@ -6,8 +6,7 @@ import contextlib
 import re
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import unescape
 from typing import Any
@@ -24,6 +23,7 @@ from outbox.web.settings import WebSettings
 from outbox.web.site import Site
 from tests.fixtures import Schema, fresh_schema
 from tests.sql.engine import Engine
+from tests.waiting import wait_until
 from tests.web.sagas import ORDER, PURCHASE
 
 PASSWORD = "correct horse"
@@ -111,14 +111,6 @@ def serving(schema: Schema, **changes: Any) -> Iterator[Served]:
             server.should_exit = True
             thread.join(timeout=15)
             assert not thread.is_alive(), "the server does not end"
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 15) -> None:
-    """Waits for something that another thread or process does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def text_of(answer: httpx.Response) -> str:

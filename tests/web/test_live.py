@@ -18,7 +18,8 @@ from outbox.store.connect import connect
 from outbox.telemetry import Telemetry
 from outbox.web.cached import Cached
 from outbox.web.live import Live, Topic
-from tests.web.conftest import Browser, Served, wait_until
+from tests.waiting import wait_until
+from tests.web.conftest import Browser, Served
 from tests.web.world import start
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 
 from tests.sql.engine import Worker
+from tests.waiting import wait_until
 from tests.web.api.conftest import TOKENS, ApiClient, problem_of
-from tests.web.conftest import Served, serving, wait_until
+from tests.web.conftest import Served, serving
 
 Event = tuple[str | None, str, Any]
 

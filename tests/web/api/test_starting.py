@@ -14,9 +14,10 @@ from outbox.api import Route
 from outbox.errors import ConfigurationError
 from outbox.web.api.own import own_operations
 from tests.sql.sagas import SINGLE
+from tests.waiting import wait_until
 from tests.web.api.conftest import ApiClient, problem_of
 from tests.web.api.own_routes import find_booking, forget
-from tests.web.conftest import Served, wait_until
+from tests.web.conftest import Served
 
 PAYMENT = {
     "amount": 2500, "currency": "eur", "merchant": "m-1", "customer": "cus_1",
