@@ -213,38 +213,48 @@ async def test_handlers_in_transactions_are_traced_too(bench: Bench, traced: Tra
     saga = make_saga()
     seen = []
 
-    @saga.step(transactional=True)
+    @saga.step(transactional=True, pivot=True)
     async def alone(cmd: Command[Note], tx: psycopg.AsyncConnection[Any]) -> None:
         with traced.own.start_as_current_span("of the handler"):
             seen.append(dict(cmd.trace_context))
 
-    @alone.compensation()
-    async def undo_alone(cmd: Command[Note]) -> None: ...
+    await bench.register(saga)
+    sagas = await bench.start_many(saga, 2)
+    async with bench.worker(saga, traced.tracer, transactions=1):
+        await bench.all_settled()
+    attempts = [s for s in traced.spans if s.name == "alone"]
+    inner = [s for s in traced.spans if s.name == "of the handler"]
+    assert [parent(s) for s in inner] == [context(s).span_id for s in attempts]
+    assert {context(s).trace_id for s in inner} == {saga.int for saga in sagas}
+    assert [c["traceparent"] for c in seen] == [header(context(s)) for s in attempts]
+
+
+async def test_a_bulk_call_is_linked_to_the_attempts_that_it_is_for(
+    bench: Bench, traced: Traced
+) -> None:
+    saga = make_saga()
+    seen: list[str] = []
 
     @saga.step(transactional=True, bulk=True, pivot=True)
     async def together(
         cmds: Sequence[Command[Note]], tx: psycopg.AsyncConnection[Any]
     ) -> list[None]:
         with traced.own.start_as_current_span("of the bulk handler"):
-            seen.append([dict(cmd.trace_context) for cmd in cmds])
+            seen.extend(cmd.trace_context["traceparent"] for cmd in cmds)
         return [None for _ in cmds]
 
     await bench.register(saga)
-    sagas = await bench.start_many(saga, 2)
+    sagas = await bench.start_many(saga, 5)
     async with bench.worker(saga, traced.tracer, transactions=1):
         await bench.all_settled()
-    alone_spans = [s for s in traced.spans if s.name == "alone"]
-    of_handlers = [s for s in traced.spans if s.name == "of the handler"]
-    assert [parent(s) for s in of_handlers] == [context(s).span_id for s in alone_spans]
-    assert {context(s).trace_id for s in of_handlers} == {saga.int for saga in sagas}
-    together_spans = [s for s in traced.spans if s.name == "together"]
-    assert {parent(s) for s in together_spans} == {saga.int & LOWER for saga in sagas}
-    told = [c["traceparent"] for cs in seen if isinstance(cs, list) for c in cs]
-    assert sorted(told) == sorted(header(context(s)) for s in together_spans)
-    calls = [s for s in traced.spans if s.name == "together for 2"]
-    if calls:  # they shared a call
-        assert [link.context for link in calls[0].links] == [context(s) for s in together_spans]
-        assert parent(traced.named("of the bulk handler")) == context(calls[0]).span_id
+    attempts = [s for s in traced.spans if s.name == "together"]
+    assert {parent(s) for s in attempts} == {saga.int & LOWER for saga in sagas}
+    assert sorted(seen) == sorted(header(context(s)) for s in attempts)
+    # All were there when the worker came, so they share a call.
+    call = traced.named("together for 5")
+    assert [link.context for link in call.links] == [context(s) for s in attempts]
+    assert call.parent is None
+    assert parent(traced.named("of the bulk handler")) == context(call).span_id
 
 
 async def test_a_ratio_takes_whole_sagas(bench: Bench) -> None:
