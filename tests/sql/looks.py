@@ -1,4 +1,4 @@
-"""What statements look at: the plans that they ran by, the pages that these touched."""
+"""What statements look at: the plans that they run by, and the pages of our tables."""
 
 import contextlib
 import json
@@ -26,29 +26,51 @@ def explaining(schema: Schema) -> Iterator[psycopg.Connection[Any]]:
         yield opened
 
 
-class Looks:
-    """The plans of the statements that ran, and the pages that they looked at."""
+_PAGES = """
+    select sum(pg_stat_get_xact_blocks_fetched(oid))::int
+    from pg_class where relnamespace = current_schema()::regnamespace
+"""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+
+class Look:
+    """What the statements of one transaction looked at."""
+
+    def __init__(self) -> None:
         self.plans: list[dict[str, Any]] = []
-        connection.add_notice_handler(self._note)
+        self.pages = 0
 
-    def _note(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        _, _, plan = (diagnostic.message_primary or "").partition("plan:\n")
-        if plan:
-            self.plans.append(json.loads(plan))
-
+    @property
     def indexes(self) -> set[str]:
-        """The indexes that the statements since the last time used."""
+        """The indexes that were used."""
         return {name for plan in self.plans for name in _indexes(plan["Plan"])}
 
-    def take(self) -> tuple[int, list[str]]:
-        """The pages, and what was scanned without an index, since the last time."""
-        plans, self.plans = self.plans, []
-        assert plans, "the statements were explained"
-        pages = max(p["Plan"]["Shared Hit Blocks"] + p["Plan"]["Shared Read Blocks"] for p in plans)
-        scanned = [name for plan in plans for name in _scans(plan["Plan"])]
-        return pages, scanned
+    @property
+    def scanned(self) -> set[str]:
+        """The tables that may grow large, and were read without an index."""
+        return {name for plan in self.plans for name in _scans(plan["Plan"])}
+
+
+@contextlib.contextmanager
+def looking(connection: psycopg.Connection[Any]) -> Iterator[Look]:
+    """Notes by which plans the statements within run, and how many pages of the schema's own tables
+    and indexes they look at. Those of the catalogs are not counted: how often these are read anew
+    depends on what others do in the server."""
+    look = Look()
+
+    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+        _, _, plan = (diagnostic.message_primary or "").partition("plan:\n")
+        if plan and (found := json.loads(plan))["Query Text"] != _PAGES:
+            look.plans.append(found)
+
+    with connection.transaction():  # no counter is taken over into the shared ones within it
+        (before,) = connection.execute(_PAGES).fetchone() or (0,)
+        connection.add_notice_handler(note)
+        yield look
+        # A statement of this transaction ends, and tells its plan, when the next one begins.
+        (after,) = connection.execute(_PAGES).fetchone() or (0,)
+        connection.remove_notice_handler(note)
+    assert look.plans, "the statements were explained"
+    look.pages = after - before
 
 
 def _scans(node: dict[str, Any]) -> Iterator[str]:

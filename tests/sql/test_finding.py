@@ -16,11 +16,11 @@ from tests.sql.conftest import running_engine
 from tests.sql.crowd import gather
 from tests.sql.engine import Engine
 from tests.sql.lined import both_suspended
-from tests.sql.looks import Looks, explaining
+from tests.sql.looks import explaining, looking
 from tests.sql.positions import reach, suspend
 
 CROWD = 40_000
-PAGES = 1200
+PAGES = 800
 """What one page may look at; all the rows of `instance` have twice as many."""
 
 
@@ -166,36 +166,27 @@ QUICK: list[dict[str, Any]] = [
 
 def test_a_page_looks_at_few_rows(engine: Engine) -> None:
     with explaining(engine.schema) as connection:
-        looks = Looks(connection)
         for filter in QUICK:
             given = json.dumps(filter)
-            connection.execute("select * from find_sagas(%s)", (given,)).fetchall()
-            looks.take()  # the catalogs are read now
-            seen = []
-            # The least of three: what others do in the server may have them read anew.
-            for _ in range(3):
+            with looking(connection) as look:
                 connection.execute("select * from find_sagas(%s)", (given,)).fetchall()
-                pages, scanned = looks.take()
-                assert scanned == [], f"{given} scanned a table"
-                seen.append(pages)
-            assert min(seen) < PAGES, f"{given} looked at {seen} pages"
+            assert not look.scanned, f"{given} scanned a table"
+            assert look.pages < PAGES, f"{given} looked at {look.pages} pages"
 
 
 def test_rows_by_their_ids_are_found_by_the_index(engine: Engine) -> None:
     """As the reading layer fetches a page, with whatever plan the server has come to."""
     some = ids(engine, {"status": ["SUSPENDED", "FAILED"]}, 50)[:50]
     with explaining(engine.schema) as connection:
-        looks = Looks(connection)
         for _ in range(7):
-            connection.execute(
-                "select * from overview where saga_id = any(%s) order by saga_id desc",
-                (some,),
-                prepare=True,
-            ).fetchall()
-        looks.plans = looks.plans[-1:]
-        pages, scanned = looks.take()
-        assert not {"instance", "transition"} & set(scanned)
-        assert pages < 8 * len(some)
+            with looking(connection) as look:
+                connection.execute(
+                    "select * from overview where saga_id = any(%s) order by saga_id desc",
+                    (some,),
+                    prepare=True,
+                ).fetchall()
+        assert not {"instance", "transition"} & look.scanned
+        assert look.pages < 8 * len(some)
 
 
 def test_a_search_that_finds_little_says_where_it_stopped(engine: Engine) -> None:
@@ -221,9 +212,8 @@ WINDOWS = {
 
 def test_windows_of_time_are_found_by_an_index(engine: Engine) -> None:
     with explaining(engine.schema) as connection:
-        looks = Looks(connection)
         for statement, index in WINDOWS.items():
-            connection.execute(statement.encode()).fetchall()
-            assert index in looks.indexes(), f"{statement} does not use {index}"
-            _, scanned = looks.take()
-            assert not {"instance", "transition"} & set(scanned), f"{statement} scanned a table"
+            with looking(connection) as look:
+                connection.execute(statement.encode()).fetchall()
+            assert index in look.indexes, f"{statement} does not use {index}"
+            assert not {"instance", "transition"} & look.scanned, f"{statement} scanned a table"
