@@ -15,7 +15,8 @@ _NEEDS = re.compile(r"\b(?:from|join)\s+([a-z_]+)\b")
 
 @dataclass(frozen=True)
 class SqlFile:
-    """One file: ``name`` is its path below ``sql/`` without the ending."""
+    """One file: ``name`` is the folder below ``sql/`` and the file's own name without the ending.
+    The subfolder into which it is sorted is for people to find it, and no part of the name."""
 
     name: str
     text: str
@@ -47,9 +48,9 @@ def read_release() -> int:
 
 
 def read_files(folder: str) -> list[SqlFile]:
-    """The files of ``migrations``, ``functions`` or ``views``, by name."""
-    directory = sql_directory() / folder
-    return [SqlFile(f"{folder}/{p.stem}", p.read_text()) for p in sorted(directory.glob("*.sql"))]
+    """The files of ``migrations``, ``functions`` or ``views``, by name, in any subfolder."""
+    found = sorted((sql_directory() / folder).rglob("*.sql"), key=lambda path: path.stem)
+    return [SqlFile(f"{folder}/{path.stem}", path.read_text()) for path in found]
 
 
 def in_dependency_order(views: list[SqlFile]) -> list[SqlFile]:

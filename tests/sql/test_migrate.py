@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import uuid
 from asyncio.subprocess import PIPE
@@ -68,6 +69,16 @@ async def test_a_fresh_schema_gets_everything_and_a_second_time_nothing(
     assert (await run(postgres_dsn, name)).is_empty
     assert read_catalog(database, name) == before
     assert await check(postgres_dsn, name) is None
+
+
+def test_a_function_has_a_file_of_its_own_that_is_found_by_its_name() -> None:
+    functions = files.read_files("functions")
+    names = [file.object_name for file in functions]
+    assert len(names) > 100
+    assert len(names) == len(set(names)), "the migrator tells files apart by their names"
+    for file in functions:
+        made = set(re.findall(r"^create or replace function (\w+)", file.text, re.MULTILINE))
+        assert made == {file.object_name}
 
 
 async def test_ten_at_once_migrate_once(
