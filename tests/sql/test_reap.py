@@ -4,8 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from outbox import Saga
 from tests.sql.engine import LEASE, Engine, report
 from tests.sql.positions import At, reach
+from tests.sql.sagas import Order, act, make_single
 
 HOUR = timedelta(hours=1)
 
@@ -203,6 +205,30 @@ def test_a_command_in_doubt_since_a_death_is_undone_only_after_the_deadline(
     worker.say(worker.claim_one(), "rejected")
     row = engine.row(at.saga)
     assert (row.status, row.step, row.due_at) == ("COMPENSATING", "charge", doubt_until)
+
+
+@pytest.mark.parametrize("child", [None, "completed"])
+def test_who_dies_over_a_sub_saga_leaves_nothing_that_could_still_land(
+    engine: Engine, child: str | None
+) -> None:
+    """A sub-saga is started by the transition of its step, or not at all."""
+    outer, single = Saga("outer", input=Order), make_single()
+    outer.run("sub", single, input=lambda cmd: cmd.input)
+    outer.step(name="last", nothing_to_undo="it reads")(act)
+    engine.register(single, outer)
+    saga, worker = engine.start("outer"), engine.worker("outer", "single")
+    held = worker.claim_one()
+    if child:
+        plan = '{"await": "saga", "type": "single", "input": {}, "key": "inner", "version": 1}'
+        worker.say(held, "waiting", result=plan)
+        worker.say(worker.claim_one(), "done")
+        held = worker.claim_one()
+    assert (held.command, held.step) == (saga, "sub")
+    engine.pass_time(LEASE + timedelta(seconds=1))
+    engine.reap()
+    engine.abort(saga)
+    undo = engine.worker("outer", "single").claim_one()
+    assert (undo.command, undo.kind, undo.step) == (saga, "compensation", "sub")
 
 
 @pytest.mark.parametrize("how", ["release", "deregister"])

@@ -17,7 +17,10 @@ begin
     select * into strict v_setting from setting;
     v_known := case v_kind when 'action' then v_step.transactional or v_step.does not in ('action', 'saga')
         when 'compensation' then v_step.undo_transactional else true end;
+    -- What starts a sub-saga does it in its transition only: nothing is on its way that could still land. In
+    -- doubt is whether there was one before.
     v_doubt := case when v_known then (p_line).doubt_until
+        when v_kind = 'action' and v_step.does = 'saga' then greatest((p_line).doubt_until, p_now)
         else greatest((p_line).doubt_until, (p_line).deadline + v_setting.grace) end;
     p_line.fence := (p_line).fence + 1;
     perform record(p_line, v_kind, case when v_known then 'retry' else 'in_doubt' end, p_now,
