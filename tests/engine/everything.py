@@ -24,6 +24,8 @@ from outbox import (
 )
 
 QUICK = Retry(attempts=50, base=0.01, cap=0.1)
+TIMEOUT = 3
+"""Seconds. What a worker leaves in doubt by its death is undone once they are over."""
 
 
 class Job(BaseModel):
@@ -90,7 +92,7 @@ async def undo(cmd: Command[Job]) -> None:
 
 
 def add(saga: Saga[Job], name: str, **more: Any) -> Any:
-    step = saga.step(name=name, retry=QUICK, **more)(act)
+    step = saga.step(name=name, retry=QUICK, timeout=TIMEOUT, **more)(act)
     step.compensation(retry=QUICK)(undo)
     return step
 
@@ -103,7 +105,12 @@ everything = Saga("everything", input=Job, deadline=timedelta(minutes=10))
 add(everything, "begin")
 
 
-@everything.step(each=lambda cmd: list(range(cmd.input.elements)), concurrency=2, retry=QUICK)
+@everything.step(
+    each=lambda cmd: list(range(cmd.input.elements)),
+    concurrency=2,
+    retry=QUICK,
+    timeout=TIMEOUT,
+)
 async def reserve(cmd: Command[Job], element: int) -> str:
     assert element == cmd.element
     return await cmd.resource(Effects).do(cmd)
@@ -123,7 +130,7 @@ with everything.parallel("group") as group:
         everything.sleep("nap", timedelta(milliseconds=20))
         add(everything, "right_too")
 
-    @everything.step(retry=QUICK, timeout=30)
+    @everything.step(retry=QUICK, timeout=TIMEOUT)
     async def asked(cmd: Command[Job]) -> str:
         return await cmd.resource(Effects).do(cmd)
 
