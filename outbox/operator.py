@@ -134,8 +134,8 @@ class Operator:
             "from {}.move_many(%s, %s, %s, %s, %s, %s)",
         )
         self._audit = call(schema, "select * from {}.audit()")
-        self._subscribe = call(schema, "select {}.subscribe(%s, %s, %s, %s)")
-        self._unsubscribe = call(schema, "select {}.unsubscribe(%s)")
+        self._subscribe = call(schema, "select {}.subscribe(%s, %s, %s, %s, p_note => %s)")
+        self._unsubscribe = call(schema, "select {}.unsubscribe(%s, %s)")
         self._redeliver = call(schema, "select {}.redeliver(%s, %s, %s)")
 
     @overload
@@ -677,6 +677,8 @@ class Operator:
         patterns: Sequence[str],
         url: str,
         secret: str | None = None,
+        *,
+        note: str | None = None,
     ) -> str | None: ...
     @overload
     def subscribe(
@@ -686,6 +688,8 @@ class Operator:
         patterns: Sequence[str],
         url: str,
         secret: str | None = None,
+        *,
+        note: str | None = None,
     ) -> Awaitable[str | None]: ...
     def subscribe(
         self,
@@ -694,6 +698,8 @@ class Operator:
         patterns: Sequence[str],
         url: str,
         secret: str | None = None,
+        *,
+        note: str | None = None,
     ) -> str | Awaitable[str | None] | None:
         """Sends events to a URL from now on, or changes how, and enables it again; returns the
         secret to verify them with, ``whsec_…``, made by the database unless one is given; None of a
@@ -702,20 +708,40 @@ class Operator:
         Raises:
             InputError: the name, a pattern, the URL or the secret is none.
         """
-        return perform(connection, self._subscribe, (name, list(patterns), url, secret), _secret)
+        return perform(
+            connection, self._subscribe, (name, list(patterns), url, secret, note), _secret
+        )
 
     @overload
-    def unsubscribe(self, connection: Connection[Any], name: str) -> int: ...
+    def unsubscribe(
+        self,
+        connection: Connection[Any],
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> int: ...
     @overload
-    def unsubscribe(self, connection: AsyncConnection[Any], name: str) -> Awaitable[int]: ...
-    def unsubscribe(self, connection: Either, name: str) -> int | Awaitable[int]:
+    def unsubscribe(
+        self,
+        connection: AsyncConnection[Any],
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> Awaitable[int]: ...
+    def unsubscribe(
+        self,
+        connection: Either,
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> int | Awaitable[int]:
         """Ends a subscription, a webhook's or a function's; returns how many events it was still
         to be told, which are forgotten.
 
         Raises:
             NotFoundError: there is no such subscription.
         """
-        return perform(connection, self._unsubscribe, (name,), lambda rows: int(rows[0][0]))
+        return perform(connection, self._unsubscribe, (name, note), lambda rows: int(rows[0][0]))
 
     @overload
     def redeliver(

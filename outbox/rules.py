@@ -20,19 +20,23 @@ CatchUp = Literal["none", "last", "all"]
 
 class Rules:
     """Changes what holds for whole types of sagas, in one schema. As with ``Client``, a method
-    returns an awaitable for an async connection."""
+    returns an awaitable for an async connection.
+
+    Every change is kept, with who, when, the ``note`` that says why, and what it was before: see
+    the view ``rule_changes``.
+    """
 
     def __init__(self, schema: str = "saga") -> None:
-        self._set_limit = call(schema, "select {}.set_limit(%s, %s, %s, %s, %s, %s)")
-        self._drop_limit = call(schema, "select {}.drop_limit(%s, %s)")
+        self._set_limit = call(schema, "select {}.set_limit(%s, %s, %s, %s, %s, %s, %s)")
+        self._drop_limit = call(schema, "select {}.drop_limit(%s, %s, %s)")
         self._set_schedule = call(
-            schema, "select {}.set_schedule(%s, %s, %s, %s, %s::text::jsonb, %s)"
+            schema, "select {}.set_schedule(%s, %s, %s, %s, %s::text::jsonb, %s, %s)"
         )
-        self._drop_schedule = call(schema, "select {}.drop_schedule(%s)")
-        self._pause_schedule = call(schema, "select {}.pause_schedule(%s)")
-        self._resume_schedule = call(schema, "select {}.resume_schedule(%s)")
-        self._set_retention = call(schema, "select {}.set_retention(%s, %s)")
-        self._drop_retention = call(schema, "select {}.drop_retention(%s)")
+        self._drop_schedule = call(schema, "select {}.drop_schedule(%s, %s)")
+        self._pause_schedule = call(schema, "select {}.pause_schedule(%s, %s)")
+        self._resume_schedule = call(schema, "select {}.resume_schedule(%s, %s)")
+        self._set_retention = call(schema, "select {}.set_retention(%s, %s, %s)")
+        self._drop_retention = call(schema, "select {}.drop_retention(%s, %s)")
 
     @overload
     def set_limit(
@@ -45,6 +49,7 @@ class Rules:
         key: str | None = None,
         per: timedelta | None = None,
         counts_waiting: bool = False,
+        note: str | None = None,
     ) -> None: ...
     @overload
     def set_limit(
@@ -57,6 +62,7 @@ class Rules:
         key: str | None = None,
         per: timedelta | None = None,
         counts_waiting: bool = False,
+        note: str | None = None,
     ) -> Awaitable[None]: ...
     def set_limit(
         self,
@@ -68,6 +74,7 @@ class Rules:
         key: str | None = None,
         per: timedelta | None = None,
         counts_waiting: bool = False,
+        note: str | None = None,
     ) -> Awaitable[None] | None:
         """Limits a saga type, at once; over what its definition declares.
 
@@ -84,22 +91,44 @@ class Rules:
             InputError: the limit makes no sense.
         """
         return perform(
-            connection, self._set_limit, (type, name, amount, key, per, counts_waiting), _nothing
+            connection,
+            self._set_limit,
+            (type, name, amount, key, per, counts_waiting, note),
+            _nothing,
         )
 
     @overload
-    def drop_limit(self, connection: Connection[Any], type: str, name: str) -> None: ...
+    def drop_limit(
+        self,
+        connection: Connection[Any],
+        type: str,
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> None: ...
     @overload
     def drop_limit(
-        self, connection: AsyncConnection[Any], type: str, name: str
+        self,
+        connection: AsyncConnection[Any],
+        type: str,
+        name: str,
+        *,
+        note: str | None = None,
     ) -> Awaitable[None]: ...
-    def drop_limit(self, connection: Either, type: str, name: str) -> Awaitable[None] | None:
+    def drop_limit(
+        self,
+        connection: Either,
+        type: str,
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> Awaitable[None] | None:
         """Ends a limit, one that the definition declares too.
 
         Raises:
             NotFoundError: there is no such limit.
         """
-        return perform(connection, self._drop_limit, (type, name), _nothing)
+        return perform(connection, self._drop_limit, (type, name, note), _nothing)
 
     @overload
     def set_schedule(
@@ -112,6 +141,7 @@ class Rules:
         zone: str = "UTC",
         input: Mapping[str, Any] | BaseModel | None = None,
         catch_up: CatchUp = "last",
+        note: str | None = None,
     ) -> None: ...
     @overload
     def set_schedule(
@@ -124,6 +154,7 @@ class Rules:
         zone: str = "UTC",
         input: Mapping[str, Any] | BaseModel | None = None,
         catch_up: CatchUp = "last",
+        note: str | None = None,
     ) -> Awaitable[None]: ...
     def set_schedule(
         self,
@@ -135,6 +166,7 @@ class Rules:
         zone: str = "UTC",
         input: Mapping[str, Any] | BaseModel | None = None,
         catch_up: CatchUp = "last",
+        note: str | None = None,
     ) -> Awaitable[None] | None:
         """Sets a recurring saga, or changes it.
 
@@ -153,54 +185,125 @@ class Rules:
         return perform(
             connection,
             self._set_schedule,
-            (name, type, check_cron(cron), zone, dump_input(type, input or {}), catch_up),
+            (name, type, check_cron(cron), zone, dump_input(type, input or {}), catch_up, note),
             _nothing,
         )
 
     @overload
-    def drop_schedule(self, connection: Connection[Any], name: str) -> None: ...
+    def drop_schedule(
+        self,
+        connection: Connection[Any],
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> None: ...
     @overload
-    def drop_schedule(self, connection: AsyncConnection[Any], name: str) -> Awaitable[None]: ...
-    def drop_schedule(self, connection: Either, name: str) -> Awaitable[None] | None:
+    def drop_schedule(
+        self,
+        connection: AsyncConnection[Any],
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> Awaitable[None]: ...
+    def drop_schedule(
+        self,
+        connection: Either,
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> Awaitable[None] | None:
         """Ends a recurring saga; what it started goes on.
 
         Raises:
             NotFoundError: there is no such schedule.
         """
-        return perform(connection, self._drop_schedule, (name,), _nothing)
+        return perform(connection, self._drop_schedule, (name, note), _nothing)
 
     @overload
-    def pause_schedule(self, connection: Connection[Any], name: str) -> None: ...
+    def pause_schedule(
+        self,
+        connection: Connection[Any],
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> None: ...
     @overload
-    def pause_schedule(self, connection: AsyncConnection[Any], name: str) -> Awaitable[None]: ...
-    def pause_schedule(self, connection: Either, name: str) -> Awaitable[None] | None:
+    def pause_schedule(
+        self,
+        connection: AsyncConnection[Any],
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> Awaitable[None]: ...
+    def pause_schedule(
+        self,
+        connection: Either,
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> Awaitable[None] | None:
         """Lets a recurring saga rest.
 
         Raises:
             NotFoundError: there is no such schedule.
         """
-        return perform(connection, self._pause_schedule, (name,), _nothing)
+        return perform(connection, self._pause_schedule, (name, note), _nothing)
 
     @overload
-    def resume_schedule(self, connection: Connection[Any], name: str) -> None: ...
+    def resume_schedule(
+        self,
+        connection: Connection[Any],
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> None: ...
     @overload
-    def resume_schedule(self, connection: AsyncConnection[Any], name: str) -> Awaitable[None]: ...
-    def resume_schedule(self, connection: Either, name: str) -> Awaitable[None] | None:
+    def resume_schedule(
+        self,
+        connection: AsyncConnection[Any],
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> Awaitable[None]: ...
+    def resume_schedule(
+        self,
+        connection: Either,
+        name: str,
+        *,
+        note: str | None = None,
+    ) -> Awaitable[None] | None:
         """Has a recurring saga go on; ticks of the pause are not caught up.
 
         Raises:
             NotFoundError: there is no such schedule.
         """
-        return perform(connection, self._resume_schedule, (name,), _nothing)
+        return perform(connection, self._resume_schedule, (name, note), _nothing)
 
     @overload
-    def set_retention(self, connection: Connection[Any], type: str, keep: timedelta) -> None: ...
+    def set_retention(
+        self,
+        connection: Connection[Any],
+        type: str,
+        keep: timedelta,
+        *,
+        note: str | None = None,
+    ) -> None: ...
     @overload
     def set_retention(
-        self, connection: AsyncConnection[Any], type: str, keep: timedelta
+        self,
+        connection: AsyncConnection[Any],
+        type: str,
+        keep: timedelta,
+        *,
+        note: str | None = None,
     ) -> Awaitable[None]: ...
     def set_retention(
-        self, connection: Either, type: str, keep: timedelta
+        self,
+        connection: Either,
+        type: str,
+        keep: timedelta,
+        *,
+        note: str | None = None,
     ) -> Awaitable[None] | None:
         """How long finished sagas of a type are kept, instead of ``setting.retention``.
 
@@ -208,19 +311,37 @@ class Rules:
             UnknownTypeError: the type is not registered.
             InputError: that is no time.
         """
-        return perform(connection, self._set_retention, (type, keep), _nothing)
+        return perform(connection, self._set_retention, (type, keep, note), _nothing)
 
     @overload
-    def drop_retention(self, connection: Connection[Any], type: str) -> None: ...
+    def drop_retention(
+        self,
+        connection: Connection[Any],
+        type: str,
+        *,
+        note: str | None = None,
+    ) -> None: ...
     @overload
-    def drop_retention(self, connection: AsyncConnection[Any], type: str) -> Awaitable[None]: ...
-    def drop_retention(self, connection: Either, type: str) -> Awaitable[None] | None:
+    def drop_retention(
+        self,
+        connection: AsyncConnection[Any],
+        type: str,
+        *,
+        note: str | None = None,
+    ) -> Awaitable[None]: ...
+    def drop_retention(
+        self,
+        connection: Either,
+        type: str,
+        *,
+        note: str | None = None,
+    ) -> Awaitable[None] | None:
         """Finished sagas of a type are kept as long as all others again.
 
         Raises:
             NotFoundError: the type has no retention of its own.
         """
-        return perform(connection, self._drop_retention, (type,), _nothing)
+        return perform(connection, self._drop_retention, (type, note), _nothing)
 
 
 def check_cron(expression: str) -> str:

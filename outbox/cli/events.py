@@ -13,6 +13,7 @@ from psycopg import sql
 
 from outbox.cli import shell
 from outbox.cli.act import NOTHING_CHANGED, DryRun, tried
+from outbox.cli.fleet import Note
 from outbox.cli.render import table
 from outbox.cli.shell import AsJson, out, print_json, settings_of
 from outbox.operator import Operator
@@ -109,25 +110,27 @@ def subscribe_command(
             "Without it, one is made.",
         ),
     ] = None,
+    note: Note = None,
 ) -> None:
     """Sends events to a URL, or as mails; prints the secret that they are signed with."""
     settings = settings_of()
 
     async def work(connection: Connection) -> int:
         operator = Operator(settings.schema_name)
-        made = await operator.subscribe(connection, name, patterns, url, secret)
+        made = await operator.subscribe(connection, name, patterns, url, secret, note=note)
         print(made or f"{name}: mails, from workers that have OUTBOX_SMTP_URL")
         return shell.OK
 
     shell.with_connection(settings, work)
 
 
-def unsubscribe_command(name: Subscription) -> None:
+def unsubscribe_command(name: Subscription, note: Note = None) -> None:
     """Ends a subscription; what it has not been told is forgotten."""
     settings = settings_of()
 
     async def work(connection: Connection) -> int:
-        forgotten = await Operator(settings.schema_name).unsubscribe(connection, name)
+        operator = Operator(settings.schema_name)
+        forgotten = await operator.unsubscribe(connection, name, note=note)
         print(f"{name}: ended" + (f", {forgotten} events were not delivered" if forgotten else ""))
         return shell.OK
 

@@ -1,5 +1,5 @@
-"""``bin/saga workers``, ``running``, ``limits``, ``schedules``, ``health``, ``errors`` and
-``rates``: what runs sagas, what is wrong, and how well they go."""
+"""``bin/saga workers``, ``running``, ``limits``, ``schedules``, ``changes``, ``health``, ``errors``
+and ``rates``: what runs sagas, what is wrong, and how well they go."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
+import orjson
 import typer
 
 from outbox.cli import shell
@@ -16,6 +17,7 @@ from outbox.cli.shell import AsJson, out, print_json, settings_of
 from outbox.cli.times import parse_duration
 from outbox.store.connect import Connection
 from outbox.viewer import fleet, rates
+from outbox.viewer.changes import Rule, RuleChange, rule_changes
 from outbox.viewer.read import Reader
 
 Type = Annotated[
@@ -24,6 +26,7 @@ Type = Annotated[
 Window = typer.Option(
     "--window", help="How far back: 10m, 24h, 7d.", parser=parse_duration, metavar="TIME"
 )
+Note = Annotated[str | None, typer.Option("--note", help="Why; it is kept: see bin/saga changes.")]
 Reading = Callable[[Reader, str], Awaitable[Sequence[Any]]]
 
 
@@ -50,6 +53,38 @@ def schedules_command(as_json: AsJson = False) -> None:
     """Lists the recurring sagas."""
     columns = ("name", "type", "cron", "zone", "catch_up", "paused", "last_tick", "next_tick")
     _show(fleet.schedules, columns, as_json, "no schedules")
+
+
+def changes_command(
+    type_: Type = None,
+    rule: Annotated[
+        Rule | None, typer.Option("--rule", help="Only of limits, of schedules and so on.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Lists who changed limits, schedules, retentions and subscriptions, and why."""
+    settings = settings_of()
+
+    async def work(connection: Connection) -> int:
+        rows = await rule_changes(
+            connection, settings.schema_name, rule=rule, type=type_, limit=limit
+        )
+        if as_json:
+            print_json(rows)
+        elif rows:
+            columns = ("at", "rule", "type", "name", "act", "change", "actor", "note")
+            shown = [
+                [row.at, row.rule, row.type, row.name, row.act, _difference(row), row.actor,
+                 row.note]
+                for row in rows
+            ]  # fmt: skip
+            out.print(table(columns, shown))
+        else:
+            print("nothing was changed")
+        return shell.OK
+
+    shell.with_connection(settings, work)
 
 
 def health_command(as_json: AsJson = False) -> None:
@@ -130,6 +165,17 @@ def _show(reading: Reading, columns: Sequence[str], as_json: bool, nothing: str)
         return shell.OK
 
     shell.with_connection(settings, work)
+
+
+def _difference(change: RuleChange) -> str:
+    if change.after is None:
+        return "gone"
+    return ", ".join(
+        f"{name} {_plain(after)}"
+        if before is None
+        else f"{name} {_plain(before)} > {_plain(after)}"
+        for name, before, after in change.differences
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import orjson
 import typer
 
 from outbox.cli import shell
+from outbox.cli.fleet import Note
 from outbox.cli.render import table
 from outbox.cli.shell import AsJson, out, print_json, settings_of
 from outbox.cli.times import parse_duration, parse_instant
@@ -49,19 +50,20 @@ def set_limit(
     counts_waiting: Annotated[
         bool, typer.Option("--counts-waiting", help="Also counts sagas that wait.")
     ] = False,
+    note: Note = None,
 ) -> None:
     """Limits how many sagas of a type run at once, or begin in a period; effective at once."""
     _change(
         lambda rules, c: rules.set_limit(
-            c, type_, name, amount, key=key, per=per, counts_waiting=counts_waiting
+            c, type_, name, amount, key=key, per=per, counts_waiting=counts_waiting, note=note
         )
     )
 
 
 @limit.command("drop")
-def drop_limit(type_: Type, name: LimitName) -> None:
+def drop_limit(type_: Type, name: LimitName, note: Note = None) -> None:
     """Ends a limit, one that the definition declares too."""
-    _change(lambda rules, c: rules.drop_limit(c, type_, name))
+    _change(lambda rules, c: rules.drop_limit(c, type_, name, note=note))
 
 
 @limit.command("list")
@@ -81,6 +83,7 @@ def set_schedule(
     catch_up: Annotated[
         str, typer.Option(help="Of missed ticks none is started, the last, or all.")
     ] = "last",
+    note: Note = None,
 ) -> None:
     """Sets a recurring saga, or changes it."""
     with shell.friendly():
@@ -92,27 +95,34 @@ def set_schedule(
             raise InputError(f"--input is a JSON object, not {input_[:60]}")
     _change(
         lambda rules, c: rules.set_schedule(
-            c, name, type_, cron, zone=zone, input=given, catch_up=cast(CatchUp, catch_up)
+            c,
+            name,
+            type_,
+            cron,
+            zone=zone,
+            input=given,
+            catch_up=cast(CatchUp, catch_up),
+            note=note,
         )
     )
 
 
 @schedule.command("drop")
-def drop_schedule(name: Name) -> None:
+def drop_schedule(name: Name, note: Note = None) -> None:
     """Ends a recurring saga; what it started goes on."""
-    _change(lambda rules, c: rules.drop_schedule(c, name))
+    _change(lambda rules, c: rules.drop_schedule(c, name, note=note))
 
 
 @schedule.command("pause")
-def pause_schedule(name: Name) -> None:
+def pause_schedule(name: Name, note: Note = None) -> None:
     """Lets a recurring saga rest."""
-    _change(lambda rules, c: rules.pause_schedule(c, name))
+    _change(lambda rules, c: rules.pause_schedule(c, name, note=note))
 
 
 @schedule.command("resume")
-def resume_schedule(name: Name) -> None:
+def resume_schedule(name: Name, note: Note = None) -> None:
     """Has a recurring saga go on; ticks of the pause are not caught up."""
-    _change(lambda rules, c: rules.resume_schedule(c, name))
+    _change(lambda rules, c: rules.resume_schedule(c, name, note=note))
 
 
 @schedule.command("list")
@@ -129,15 +139,16 @@ def set_retention(
         timedelta,
         typer.Argument(help="How long: 90d, 4w, …", parser=parse_duration, metavar="TIME"),
     ],
+    note: Note = None,
 ) -> None:
     """How long finished sagas of a type are kept."""
-    _change(lambda rules, c: rules.set_retention(c, type_, keep))
+    _change(lambda rules, c: rules.set_retention(c, type_, keep, note=note))
 
 
 @retention.command("drop")
-def drop_retention(type_: Type) -> None:
+def drop_retention(type_: Type, note: Note = None) -> None:
     """Finished sagas of a type are kept as long as all others again."""
-    _change(lambda rules, c: rules.drop_retention(c, type_))
+    _change(lambda rules, c: rules.drop_retention(c, type_, note=note))
 
 
 def export_command(

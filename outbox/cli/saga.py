@@ -72,6 +72,7 @@ _add(
     workers=fleet.workers_command,
     limits=fleet.limits_command,
     schedules=fleet.schedules_command,
+    changes=fleet.changes_command,
     versions=steer.versions_command,
     events=events.events_command,
     subscriptions=events.subscriptions_command,

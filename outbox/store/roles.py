@@ -40,7 +40,7 @@ _VIEWS = (
     "overview", "timeline", "pending", "stuck", "manual_intervention", "waiting", "paused",
     "live_versions", "limits", "queued", "schedules", "events", "subscriptions", "dead_letters",
     "live", "counts", "running", "workers", "signals", "acts", "deliveries", "relatives",
-    "definitions", "completion_rate", "latency", "errors", "health", "queues",
+    "definitions", "completion_rate", "latency", "errors", "health", "queues", "rule_changes",
 )  # fmt: skip
 _PGQUEUER = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
 

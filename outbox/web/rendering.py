@@ -43,6 +43,7 @@ class Rendering:
         self._environment.globals.update(url=self.url, static=self.static)
         self._environment.filters.update(
             json=self.json,
+            brief=self.brief,
             masked=masking.mask_text,
             age=age,
             ago=lambda value: age(value, ago=True),
@@ -81,6 +82,13 @@ class Rendering:
         if cut_off > 0:
             written += Markup('\n<span class="j-cut">… {} more characters</span>').format(cut_off)
         return Markup('<pre class="json" tabindex="0">{}</pre>').format(written)
+
+    def brief(self, value: Any, *, longest: int = 200) -> str:
+        """A JSON value in one line, a text without quotes, its secrets masked; cut where it gets
+        too long."""
+        shown = self.masking.mask(value)
+        text = shown if isinstance(shown, str) else orjson.dumps(shown, default=str).decode()
+        return text if len(text) <= longest else f"{text[:longest]} …"
 
     def plain_json(self, value: Any) -> str:
         """A JSON value as text, its secrets masked."""

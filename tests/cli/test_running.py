@@ -43,9 +43,18 @@ def test_limits_are_set_listed_and_dropped(registered: SagaProgram) -> None:
         ("all", 5, 0),
         ("fast", 9, 0),
     ]
-    assert registered("limit", "drop", "order", "all").code == 0
+    assert registered("changes", "--rule", "schedule").out == "nothing was changed\n"
+    assert registered("limit", "drop", "order", "all", "--note", "it is over").code == 0
     again = registered("limit", "drop", "order", "all")
     assert (again.code, 'saga type "order" has no limit "all"' in again.err) == (2, True)
+    changed = registered("changes", "--type", "order", "--json").json
+    assert [(row["name"], row["act"], row["note"], row["before"]) for row in changed] == [
+        ("all", "drop", "it is over", {"amount": 5}),
+        ("fast", "set", None, None),
+        ("all", "set", None, None),
+    ]
+    shown = registered("changes", "--limit", "2").out
+    assert all(word in shown for word in ("it is over", "gone", "amount 9, per 1"))
 
 
 def test_schedules_are_set_listed_paused_and_dropped(registered: SagaProgram) -> None:

@@ -22,6 +22,7 @@ TABLES = (
     *("saga_limit", "gate", "ticket", "slot", "knock", "rate_use", "schedule", "once_per"),
     *("debounce", "retention", "failure"),
     *("once_result", "event", "subscription", "delivery", "lane", "redelivery", "trace_context"),
+    "rule_change",
 )
 VIEWS = (
     *("overview", "timeline", "pending", "stuck", "manual_intervention"),
@@ -30,6 +31,7 @@ VIEWS = (
     *("events", "subscriptions", "dead_letters"),
     *("live", "counts", "running", "workers", "signals", "acts", "deliveries", "relatives"),
     *("definitions", "completion_rate", "latency", "errors", "health", "queues"),
+    "rule_changes",
 )
 NOBODY = uuid.UUID(int=0)
 

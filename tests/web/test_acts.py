@@ -289,7 +289,7 @@ def test_many_are_acted_on_after_a_dry_run(
 
 
 def test_limits_and_pauses_of_a_type(served: Served, operator: Browser) -> None:
-    fields = {"page": "/types/order"}
+    fields = {"page": "/types/order", "note": "the bank is <slow>"}
     assert operator.post("/types/order/limits", name="all", amount="7", **fields).status_code == 303
     operator.post("/types/order/limits", name="rate", amount="9", per="90s", **fields)
     operator.post(
@@ -306,6 +306,13 @@ def test_limits_and_pauses_of_a_type(served: Served, operator: Browser) -> None:
     ]
     page = text_of(operator.get("/types/order"))
     assert "7 at once" in page
+    assert "amount 9 , per 90 ann via" in page
+    assert "the bank is <slow>" in page
+    unsaid = operator.post(
+        "/types/order/limits", name="all", amount="8", page="/types/order", note=" "
+    )
+    assert unsaid.status_code == 400
+    assert "note" in text_of(unsaid)
     for bad, said in (
         ({"amount": "-1"}, "not a whole number"),
         ({"amount": "x"}, "not a whole number"),
@@ -319,6 +326,11 @@ def test_limits_and_pauses_of_a_type(served: Served, operator: Browser) -> None:
     assert operator.post("/types/order/limits/drop", name="all", **fields).status_code == 404
     assert operator.post("/types/none/limits", name="a", amount="1", **fields).status_code == 400
 
+    assert "limit all drop gone" in text_of(operator.get("/types/order"))
+    (who,) = served.engine.rows("select distinct actor, note from rule_changes")
+    assert (who.actor.split(" via ")[0], who.note) == ("ann", "the bank is <slow>")
+
+    fields = {"page": "/types/order"}
     operator.post("/types/order/pause", note="outage", **fields)
     assert "outage" in text_of(operator.get("/types/order"))
     assert "outage" in text_of(operator.get("/health"))
@@ -329,7 +341,8 @@ def test_limits_and_pauses_of_a_type(served: Served, operator: Browser) -> None:
 
 def test_schedules(served: Served, operator: Browser) -> None:
     given = {"name": "nightly", "type": "order", "cron": "0 3 * * *", "zone": "Europe/Berlin",
-             "input": '{"number": 5}', "catch_up": "none", "page": "/schedules"}  # fmt: skip
+             "input": '{"number": 5}', "catch_up": "none", "page": "/schedules",
+             "note": "the auditors"}  # fmt: skip
     assert operator.post("/schedules", **given).status_code == 303
     (row,) = served.engine.rows("select cron, zone, catch_up, input, paused from schedules")
     assert vars(row) == {"cron": "0 3 * * *", "zone": "Europe/Berlin", "catch_up": "none",
@@ -348,10 +361,18 @@ def test_schedules(served: Served, operator: Browser) -> None:
         assert said in text_of(refused)
     for act, paused in (("pause", True), ("resume", False)):
         assert (
-            operator.post(f"/schedules/{act}", page="/schedules", name="nightly").status_code == 303
+            operator.post(
+                f"/schedules/{act}", page="/schedules", name="nightly", note="holidays"
+            ).status_code
+            == 303
         )
         assert served.engine.value("select paused from schedules") is paused
-    operator.post("/schedules/drop", page="/schedules", name="nightly")
+    unsaid = operator.post("/schedules/drop", page="/schedules", name="nightly")
+    assert unsaid.status_code == 400
+    operator.post("/schedules/drop", page="/schedules", name="nightly", note="no more")
+    page = text_of(operator.get("/schedules"))
+    for said in ("no more", "holidays", "the auditors", "paused true → none"):
+        assert said in page
     assert not served.engine.rows("select from schedules")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from starlette.routing import BaseRoute
 
-from outbox.web.api import acting, bulk, events, fleet, reading, signaling
+from outbox.web.api import acting, bulk, changes, events, fleet, reading, signaling
 from outbox.web.api.about import About
 from outbox.web.api.endpoint import Guard, routes_of
 from outbox.web.api.openapi import Description
@@ -43,6 +43,7 @@ class Api:
             *acting.operations(),
             *bulk.operations(),
             *fleet.operations(),
+            *changes.operations(),
             Description(self._all).operation(),
             About(self._all).operation(),
         ]

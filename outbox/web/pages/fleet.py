@@ -12,10 +12,13 @@ from starlette.responses import Response
 from outbox.errors import InputError
 from outbox.rules import CatchUp
 from outbox.viewer import fleet, rates
+from outbox.viewer.changes import rule_changes
 from outbox.web.forms import json_of
 from outbox.web.live import Topic
 from outbox.web.site import Site
 from outbox.web.visit import Visit
+
+_CHANGES = 20
 
 Load = Callable[[Site, AsyncConnection[Any]], Awaitable[dict[str, Markup]]]
 
@@ -94,8 +97,11 @@ async def schedules(visit: Visit) -> Response:
     async with visit.site.reading() as connection:
         rows = await fleet.schedules(connection, visit.site.schema)
         versions = await fleet.versions(connection, visit.site.schema)
+        changed = await rule_changes(connection, visit.site.schema, rule="schedule", limit=_CHANGES)
     types = sorted({version.type for version in versions})
-    return await _page(visit, "schedules", _schedules, schedules=rows, types=types)
+    return await _page(
+        visit, "schedules", _schedules, schedules=rows, types=types, rule_changes=changed
+    )
 
 
 def schedules_topic(visit: Visit) -> Topic:
@@ -106,7 +112,8 @@ def schedules_topic(visit: Visit) -> Topic:
 
 async def set_schedule(visit: Visit) -> Response:
     """Sets a recurring saga, or changes it."""
-    name, given = visit.wanted("name"), visit.field("input") or "{}"
+    name, note = visit.wanted("name"), visit.wanted("note")
+    given = visit.field("input") or "{}"
     try:
         input_ = json_of(given)
     except ValueError as error:
@@ -125,31 +132,32 @@ async def set_schedule(visit: Visit) -> Response:
             zone=visit.field("zone") or "UTC",
             input=input_,
             catch_up=cast(CatchUp, visit.field("catch_up") or "last"),
+            note=note,
         )
     return _done(visit, "set_schedule", name, f"Schedule {name} is set.")
 
 
 async def pause_schedule(visit: Visit) -> Response:
     """Lets a recurring saga rest."""
-    name = visit.wanted("name")
+    name, note = visit.wanted("name"), visit.wanted("note")
     async with visit.site.acting(_user(visit)) as connection:
-        await visit.site.rules.pause_schedule(connection, name)
+        await visit.site.rules.pause_schedule(connection, name, note=note)
     return _done(visit, "pause_schedule", name, f"Schedule {name} rests.")
 
 
 async def resume_schedule(visit: Visit) -> Response:
     """Has a recurring saga go on."""
-    name = visit.wanted("name")
+    name, note = visit.wanted("name"), visit.wanted("note")
     async with visit.site.acting(_user(visit)) as connection:
-        await visit.site.rules.resume_schedule(connection, name)
+        await visit.site.rules.resume_schedule(connection, name, note=note)
     return _done(visit, "resume_schedule", name, f"Schedule {name} goes on.")
 
 
 async def drop_schedule(visit: Visit) -> Response:
     """Ends a recurring saga."""
-    name = visit.wanted("name")
+    name, note = visit.wanted("name"), visit.wanted("note")
     async with visit.site.acting(_user(visit)) as connection:
-        await visit.site.rules.drop_schedule(connection, name)
+        await visit.site.rules.drop_schedule(connection, name, note=note)
     return _done(visit, "drop_schedule", name, f"Schedule {name} is gone; what it started goes on.")
 
 

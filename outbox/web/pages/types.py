@@ -14,6 +14,7 @@ from starlette.responses import Response
 from outbox.durations import duration_of
 from outbox.errors import InputError, NotFoundError
 from outbox.viewer import fleet, rates
+from outbox.viewer.changes import rule_changes
 from outbox.viewer.plan import plan_of
 from outbox.viewer.rates import Completion, LatencyAt
 from outbox.web.charts.diagram import diagram
@@ -26,6 +27,7 @@ from outbox.web.visit import Visit
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # where the database's buckets begin
 _CHARTED = 12
+_CHANGES = 20
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ async def type_page(visit: Visit) -> Response:
         shown = next((d for d in definitions if str(d.version) == wanted), definitions[0])
         fragments = await _load_type(site, connection, name, chosen)
         limits = await fleet.limits(connection, site.schema, name)
+        changed = await rule_changes(connection, site.schema, type=name, limit=_CHANGES)
         pauses = [p for p in await fleet.paused(connection, site.schema) if p.saga_id is None]
     return await visit.page(
         "type.html",
@@ -103,6 +106,7 @@ async def type_page(visit: Visit) -> Response:
         fragments=fragments,
         picture=diagram(plan_of(shown.steps)),
         limits=limits,
+        rule_changes=[one for one in changed if one.rule != "schedule"],
         span=chosen,
         spans=SPANS,
         pauses=[p for p in pauses if p.type in (None, name)],
@@ -211,7 +215,7 @@ async def set_limit(visit: Visit) -> Response:
     name = visit.path("type")
     limit = visit.wanted("name")
     amount = whole_number(visit.wanted("amount"), "amount")
-    per = visit.field("per")
+    per, note = visit.field("per"), visit.wanted("note")
     async with visit.site.acting(_user(visit)) as connection:
         await visit.site.rules.set_limit(
             connection,
@@ -221,6 +225,7 @@ async def set_limit(visit: Visit) -> Response:
             key=visit.field("key"),
             per=None if per is None else duration_of(per),
             counts_waiting=visit.field("counts_waiting") is not None,
+            note=note,
         )
     _tell(visit, "set_limit", type=name, limit=limit, amount=amount)
     return visit.go(visit.url(f"/types/{name}"), f"Limit {limit} is {amount} now.")
@@ -228,9 +233,9 @@ async def set_limit(visit: Visit) -> Response:
 
 async def drop_limit(visit: Visit) -> Response:
     """Ends a limit."""
-    name, limit = visit.path("type"), visit.wanted("name")
+    name, limit, note = visit.path("type"), visit.wanted("name"), visit.wanted("note")
     async with visit.site.acting(_user(visit)) as connection:
-        await visit.site.rules.drop_limit(connection, name, limit)
+        await visit.site.rules.drop_limit(connection, name, limit, note=note)
     _tell(visit, "drop_limit", type=name, limit=limit)
     return visit.go(visit.url(f"/types/{name}"), f"Limit {limit} is gone.")
 

@@ -6,11 +6,13 @@
 create or replace function subscribe(
     p_name text, p_patterns text[], p_url text, p_secret text default null,
     p_timeout interval default '10 seconds', p_attempts integer default 12,
-    p_backoff interval default '1 second', p_backoff_cap interval default '1 hour')
+    p_backoff interval default '1 second', p_backoff_cap interval default '1 hour',
+    p_note text default null)
 returns text language plpgsql security definer set search_path from current as $$
 declare
     v_now timestamptz := clock();
     v_old subscription;
+    v_new subscription;
     v_secrets text[];
 begin
     perform check_patterns(p_patterns);
@@ -51,7 +53,10 @@ begin
     on conflict (name) do update
     set patterns = excluded.patterns, url = excluded.url, secrets = excluded.secrets, timeout = excluded.timeout,
         attempts = excluded.attempts, backoff = excluded.backoff, backoff_cap = excluded.backoff_cap,
-        actor = excluded.actor, disabled_at = null, disabled_why = null;
+        actor = excluded.actor, disabled_at = null, disabled_why = null
+    returning * into v_new;
+    perform note_change(
+        'subscription', 'set', null, p_name, p_note, subscription_rule(v_old), subscription_rule(v_new));
     perform call_relay();
     return v_secrets[1];
 end $$;

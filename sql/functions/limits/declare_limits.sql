@@ -12,12 +12,14 @@ begin
     end if;
     perform 1 from gate where type = p_type for update;
     for v_limit in
-        select l.name from saga_limit l
+        select l as old, l.name from saga_limit l
         where l.type = p_type and l.version is not null and not exists (
             select from jsonb_array_elements(p_limits) as g where g ->> 'name' = l.name)
     loop
         delete from saga_limit where type = p_type and name = v_limit.name;
         perform open_gate(p_type, v_limit.name);
+        perform note_change('limit', 'declare', p_type, v_limit.name,
+            format('version %s has no such limit', p_version), limit_rule(v_limit.old), null);
     end loop;
     for v_limit in
         select g.* from jsonb_to_recordset(p_limits)
@@ -29,6 +31,7 @@ begin
         order by g.name
     loop
         perform put_limit(
-            p_type, v_limit.name, v_limit.amount, v_limit.per, v_limit.path, v_limit.counts_waiting, p_version);
+            p_type, v_limit.name, v_limit.amount, v_limit.per, v_limit.path, v_limit.counts_waiting, p_version,
+            format('version %s declares it', p_version));
     end loop;
 end $$;

@@ -1,10 +1,11 @@
 -- What set_limit() and declare_limits() have in common: the limit, and what of it is taken already.
 create or replace function put_limit(
     p_type text, p_name text, p_amount integer, p_per interval, p_path text, p_counts_waiting boolean,
-    p_version integer)
+    p_version integer, p_note text)
 returns void language plpgsql set search_path from current as $$
 declare
     v_old saga_limit;
+    v_new saga_limit;
 begin
     insert into gate (type) values (p_type) on conflict (type) do update set type = excluded.type;
     select * into v_old from saga_limit where type = p_type and name = p_name;
@@ -12,7 +13,10 @@ begin
     values (p_type, p_name, p_amount, p_per, p_path, p_counts_waiting, p_version)
     on conflict (type, name) do update
     set amount = excluded.amount, per = excluded.per, path = excluded.path,
-        counts_waiting = excluded.counts_waiting, version = excluded.version;
+        counts_waiting = excluded.counts_waiting, version = excluded.version
+    returning * into v_new;
+    perform note_change('limit', case when p_version is null then 'set' else 'declare' end, p_type, p_name, p_note,
+        limit_rule(v_old), limit_rule(v_new));
     if v_old.amount is null
         or (v_old.per is null, v_old.path, v_old.counts_waiting) is distinct from (p_per is null, p_path, p_counts_waiting)
     then

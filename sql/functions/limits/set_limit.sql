@@ -4,7 +4,7 @@
 -- p_counts_waiting. Effective at once; what runs beyond a lowered limit comes to its end.
 create or replace function set_limit(
     p_type text, p_name text, p_amount integer, p_key text default null, p_per interval default null,
-    p_counts_waiting boolean default false)
+    p_counts_waiting boolean default false, p_note text default null)
 returns void language plpgsql security definer set search_path from current as $$
 begin
     if not exists (select from definition where type = p_type) then
@@ -23,6 +23,6 @@ begin
         raise exception 'limit "%" of saga type "%" has a period, so it counts starts: of the whole type, not for each "%"',
             p_name, p_type, p_key using errcode = 'SG002', hint = 'Leave out p_key and p_counts_waiting, or p_per.';
     end if;
-    perform put_limit(p_type, p_name, p_amount, p_per, p_key, coalesce(p_counts_waiting, false), null);
+    perform put_limit(p_type, p_name, p_amount, p_per, p_key, coalesce(p_counts_waiting, false), null, p_note);
 end $$;
 comment on function set_limit is 'At most so many sagas of a type at once, or in a period: select saga.set_limit(''payment'', ''customer'', 1, ''customer'')';

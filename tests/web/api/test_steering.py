@@ -209,6 +209,13 @@ def test_what_was_done_before_and_what_is_wrong_can_be_asked(
     ]
     assert found["resolutions"][0]["note"] == "led them out, pin=••••••"
     assert viewer.get("/resolutions", words="nothing of the kind").json() == {"resolutions": []}
+    api.engine.execute("select set_limit('order', 'all', 900, p_note => 'as agreed, pin=12')")
+    (change,) = viewer.get("/changes", rule="limit", type="order").json()["changes"]
+    assert (change["name"], change["before"], change["after"], change["note"]) == (
+        *("all", None, {"amount": 900}, "as agreed, pin=••••••"),
+    )
+    assert viewer.get("/changes", rule="retention").json() == {"changes": []}
+    api.engine.execute("select drop_limit('order', 'all')")
     told = viewer.get("/health").json()["findings"]
     listed = [tuple(row) for row in api.engine.connection.execute(
         "select severity, finding from health where severity <> 'info'").fetchall()]  # fmt: skip
