@@ -171,11 +171,17 @@ def _difference(change: RuleChange) -> str:
     if change.after is None:
         return "gone"
     return ", ".join(
-        f"{name} {_plain(after)}"
+        f"{name} {_brief(after)}"
         if before is None
-        else f"{name} {_plain(before)} > {_plain(after)}"
+        else f"{name} {_brief(before)} > {_brief(after)}"
         for name, before, after in change.differences
     )
+
+
+def _brief(value: Any) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _plain(value: Any) -> Any:
