@@ -17,14 +17,25 @@ create table rule_change (
 comment on table rule_change is 'Every change of a limit, a schedule, a retention or a subscription.';
 
 -- These take a note now; as they were they would stand beside what they are.
-drop function if exists put_limit(text, text, integer, interval, text, boolean, integer);
-drop function if exists set_limit(text, text, integer, text, interval, boolean);
-drop function if exists drop_limit(text, text);
-drop function if exists set_schedule(text, text, text, text, jsonb, text);
-drop function if exists drop_schedule(text);
-drop function if exists pause_schedule(text);
-drop function if exists resume_schedule(text);
-drop function if exists set_retention(text, interval);
-drop function if exists drop_retention(text);
-drop function if exists subscribe(text, text[], text, text, interval, integer, interval, interval);
-drop function if exists unsubscribe(text);
+do $$
+declare
+    v_function regprocedure;
+begin
+    for v_function in
+        select to_regprocedure(f) from unnest(array[
+            'put_limit(text, text, integer, interval, text, boolean, integer)',
+            'set_limit(text, text, integer, text, interval, boolean)',
+            'drop_limit(text, text)',
+            'set_schedule(text, text, text, text, jsonb, text)',
+            'drop_schedule(text)',
+            'pause_schedule(text)',
+            'resume_schedule(text)',
+            'set_retention(text, interval)',
+            'drop_retention(text)',
+            'subscribe(text, text[], text, text, interval, integer, interval, interval)',
+            'unsubscribe(text)']) as f
+        where to_regprocedure(f) is not null
+    loop
+        execute format('drop function %s', v_function);
+    end loop;
+end $$;
