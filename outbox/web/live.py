@@ -36,11 +36,13 @@ _TIMES = re.compile(r"(<time [^>]*>)[^<]*(?=</time>)")
 @dataclass(frozen=True)
 class Topic:
     """Something that is watched: how to read it, and how often at most, in seconds. Topics are the
-    same where ``key`` is."""
+    same where ``key`` is. ``kept`` is called with what was read once it is kept for all who look:
+    until then whoever loads only what is new has to load it again."""
 
     key: Hashable
     load: Callable[[AsyncConnection[Any]], Awaitable[Fragments]] = field(compare=False)
     every: float = field(default=1.0, compare=False)
+    kept: Callable[[Fragments], None] = field(default=lambda _: None, compare=False)
 
 
 class _Watched:
@@ -185,3 +187,4 @@ class Live:
         if changed:
             for watcher in watched.watchers:
                 watcher.tell(changed)
+        watched.topic.kept(fragments)
