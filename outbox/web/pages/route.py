@@ -19,8 +19,9 @@ from outbox.errors import (
     OutboxError,
     from_database,
 )
+from outbox.web.body import TooLargeError, TooSlowError
 from outbox.web.settings import Role
-from outbox.web.visit import TooLargeError, Visit
+from outbox.web.visit import Visit
 
 Handler = Callable[[Visit], Awaitable[Response]]
 
@@ -97,13 +98,18 @@ async def refused(visit: Visit, error: OutboxError) -> Response:
     match error:
         case TooLargeError():
             code, title = 413, "Too large"
+        case TooSlowError():
+            code, title = 408, "Too slow"
         case NotFoundError():
             code, title = 404, "Not found"
         case NotApplicableError():
             code, title = 409, "Refused"
         case InputError():
             code, title = 400, "That cannot be"
-    return await trouble(visit, code, title, str(error))
+    response = await trouble(visit, code, title, str(error))
+    if isinstance(error, TooLargeError | TooSlowError):
+        response.headers["Connection"] = "close"  # what is still on its way is not read
+    return response
 
 
 async def trouble(visit: Visit, code: int, title: str, text: str) -> Response:
