@@ -18,6 +18,7 @@ from outbox.store.connect import connect
 from outbox.telemetry import Telemetry
 from outbox.web.cached import Cached
 from outbox.web.live import Live, Topic
+from outbox.web.pages.saga import _Loader as SagaLoader
 from tests.waiting import wait_until, wait_until_async
 from tests.web.conftest import Browser, Served
 from tests.web.world import start
@@ -278,6 +279,16 @@ async def test_waiting_for_a_connection_is_not_reading() -> None:
     await soon(watcher)
     assert live._watched[topic].due == 8.5
     await live.close()
+
+
+async def test_a_saga_is_read_whole_until_that_is_kept(served: Served) -> None:
+    loader = SagaLoader(served.site, start(served.engine, "order", "kept", number=1))
+    async with await connect(served.engine.schema.dsn) as connection:
+        whole = await loader.load(connection)
+        assert "saga-head" in whole
+        assert (await loader.load(connection)).keys() == whole.keys()
+        loader.kept(whole)
+        assert await loader.load(connection) == {}
 
 
 async def test_what_takes_long_to_read_is_read_seldom() -> None:
