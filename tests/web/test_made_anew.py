@@ -14,6 +14,7 @@ import pytest
 
 from outbox import App, Client
 from outbox.cli.events import _newest
+from outbox.errors import SchemaError
 from outbox.store import files
 from outbox.store.connect import connect
 from outbox.store.migrate import migrate
@@ -98,8 +99,20 @@ async def test_workers_clients_and_who_looks_on_go_on(schema: Schema, upgrade: U
                     follower, settings, "events", "number", ("number", "name"), "*", started.id, 9
                 )
 
+        async def look() -> None:
+            """Reads one view after the other in one transaction, again and again."""
+            async with await connect(schema.dsn) as connection:
+                while not ended.is_set():
+                    await pulse(connection, schema.name, timedelta(seconds=10))
+                    await asyncio.sleep(0.02)
+
         await everything()
-        await asyncio.to_thread(upgrade, schema)
+        ended = asyncio.Event()
+        async with asyncio.TaskGroup() as looking:
+            for _ in range(4):
+                looking.create_task(look())
+            await asyncio.to_thread(upgrade, schema)
+            ended.set()
         await everything()
         told = [one for one in running.told if one[1] in ("warning", "error")]
         assert told == []
@@ -131,3 +144,16 @@ def test_the_dashboard_and_the_api_go_on(schema: Schema, upgrade: Upgrade) -> No
             until(parts, "saga-head", "COMPLETED")
             until(rows, "saga-rows", "COMPLETED")
         assert [name for name, _ in served.events if name.endswith("_failed")] == []
+
+
+def test_a_view_that_is_read_for_good_is_not_waited_for(
+    schema: Schema, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.store.migrate._PATIENCE", 0.5)
+    with schema.connect(autocommit=False) as reader:
+        reader.execute("select from overview")
+        with pytest.raises(SchemaError, match=r"in use for 0\.5 seconds\. End the transactions"):
+            upgrade(schema)
+        with schema.connect() as other:
+            assert other.execute("select count(*) from timeline").fetchone() == (0,)
+    upgrade(schema)
