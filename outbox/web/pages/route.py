@@ -117,6 +117,12 @@ async def trouble(visit: Visit, code: int, title: str, text: str) -> Response:
     return visit.bare_page("trouble.html", code, title=title, text=text, code=code)
 
 
+async def _why(visit: Visit) -> str:
+    """What is known of why the database cannot be reached, for who has logged in."""
+    why = None if visit.user is None else await visit.site.reach.why()
+    return "" if why is None else f" For whoever runs this: {why}."
+
+
 async def _database_trouble(visit: Visit, error: Exception) -> Response:
     ours = from_database(error) if isinstance(error, psycopg.Error) else None
     if ours is not None:
@@ -172,7 +178,7 @@ async def _database_trouble(visit: Visit, error: Exception) -> Response:
                 visit,
                 503,
                 "The database cannot be reached",
-                f"Sagas that are under way are not touched by that. {what_now}",
+                f"Sagas that are under way are not touched by that. {what_now}{await _why(visit)}",
             )
         case psycopg.DataError():
             said = error.diag.message_primary or reason
