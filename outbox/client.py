@@ -11,7 +11,7 @@ from typing import Any, Literal, LiteralString, overload
 from uuid import UUID
 
 import orjson
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, Connection, sql
 from psycopg.sql import Composed
 from pydantic import BaseModel, ValidationError
 
@@ -19,6 +19,7 @@ from outbox.definition.flow import Wait
 from outbox.definition.outcomes import has_nul, storable
 from outbox.definition.saga import Saga
 from outbox.errors import InputError, NotFoundError
+from outbox.store.columns import columns_of
 from outbox.store.functions import call
 from outbox.store.perform import Either, Rows, perform
 from outbox.trace_context import current_trace
@@ -76,18 +77,11 @@ class Client:
         self._start_once_per = _Start(schema, "start_once_per(%s, %s::text::jsonb, %s, %s, %s, %s)")
         self._start_debounced = _Start(schema, "start_debounced(%s, %s::text::jsonb, %s, %s, %s)")
         self._signal = call(schema, "select {}.signal(%s, %s, %s::text::json, %s)")
-        columns = (
-            "saga_id, type, version, key, status, state, step, seq, reason, output, error, "
-            "created_at, ended_at"
+        status = sql.SQL("select {} from {}.overview where ").format(
+            columns_of(SagaStatus, id="saga_id"), sql.Identifier(schema)
         )
-        self._status = call(
-            schema,
-            f"select {columns} from {{}}.overview where saga_id = %s",  # noqa: S608
-        )
-        self._find = call(
-            schema,
-            f"select {columns} from {{}}.overview where type = %s and key = %s",  # noqa: S608
-        )
+        self._status = status + sql.SQL("saga_id = %s")
+        self._find = status + sql.SQL("type = %s and key = %s")
 
     @overload
     def start(

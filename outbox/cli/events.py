@@ -177,7 +177,9 @@ async def _newest(
         view=sql.Identifier(settings.schema_name, view),
         number=sql.Identifier(number),
     )
-    cursor = await connection.execute(statement, (after, pattern, saga, saga, limit))
+    # Who follows for days may do so while the views are made anew: no plan of it is kept.
+    parameters = (after, pattern, saga, saga, limit)
+    cursor = await connection.execute(statement, parameters, prepare=False)
     return await cursor.fetchall()
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import smtplib
 import ssl
+from base64 import b64encode
 from datetime import timedelta
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -20,6 +22,7 @@ from outbox.relay.webhook import NotDeliveredError
 
 MAILTO = "mailto:"
 _PORTS = {"smtp": 25, "smtps": 465}
+_GO_ON, _LET_IN = 334, 235  # RFC 4954
 
 
 class Mailer:
@@ -45,18 +48,29 @@ class Mailer:
                 "OUTBOX_SMTP_URL is no smtp://[user:password@]host[:port], nor smtps://…"
             )
         try:
-            self._domain = Address(addr_spec=sender).domain
-        except ValueError as error:
+            self._host = _ascii(parts.hostname)
+        except UnicodeError:
+            raise ConfigurationError(
+                f"OUTBOX_SMTP_URL: {parts.hostname!r} is no name of a host"
+            ) from None
+        try:
+            self._domain = _ascii(Address(addr_spec=sender).domain)
+        except (ValueError, MessageError, IndexError) as error:
             raise ConfigurationError(
                 f"OUTBOX_SMTP_FROM={sender!r} is no mail address: {error}"
             ) from error
         self._sender = sender
-        self._host = parts.hostname
         self._port = port or _PORTS[parts.scheme]
         self._encrypted = parts.scheme == "smtps"
         self._login = None
         if parts.username is not None:
-            self._login = (unquote(parts.username), unquote(parts.password or ""))
+            try:
+                self._login = (_unquoted(parts.username), _unquoted(parts.password or ""))
+            except UnicodeDecodeError:
+                raise ConfigurationError(
+                    "OUTBOX_SMTP_URL: a character of the user or of the password that is written "
+                    "with % is not UTF-8: an ü is %C3%BC"
+                ) from None
 
     async def send(self, event: Event, url: str, timeout: timedelta) -> None:
         """Sends one event to the address of a ``mailto:`` URL.
@@ -106,8 +120,48 @@ class Mailer:
                     raise smtplib.SMTPException(
                         "the server offers no encryption, and a password is not sent without"
                     )
-                server.login(*self._login)
+                _log_in(server, *self._login)
             server.send_message(message)
+
+
+def _log_in(server: smtplib.SMTP, user: str, password: str) -> None:
+    """Logs in; beyond ASCII, which is all that smtplib takes, in UTF-8: so PLAIN has it (RFC 4616),
+    and so servers read LOGIN.
+
+    Raises:
+        smtplib.SMTPException: the server does not let us in.
+    """
+    if (user + password).isascii():
+        server.login(user, password)
+        return
+    ways = server.esmtp_features.get("auth", "").upper().split()
+    if "PLAIN" in ways:
+        code, said = server.docmd("AUTH", f"PLAIN {_base64(f'{chr(0)}{user}{chr(0)}{password}')}")
+    elif "LOGIN" in ways:
+        code, said = server.docmd("AUTH", "LOGIN")
+        for part in (user, password):
+            if code == _GO_ON:
+                code, said = server.docmd(_base64(part))
+    else:
+        raise smtplib.SMTPNotSupportedError(
+            "the user or the password of OUTBOX_SMTP_URL is not ASCII, and the server offers "
+            f"neither AUTH PLAIN nor LOGIN ({' '.join(ways) or 'none'}): use one that is ASCII"
+        )
+    if code != _LET_IN:
+        raise smtplib.SMTPAuthenticationError(code, said)
+
+
+def _base64(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
+def _ascii(name: str) -> str:
+    """A host's name as SMTP and DNS have it (RFC 3490)."""
+    return name.encode("idna").decode()
+
+
+def _unquoted(text: str) -> str:
+    return unquote(text, errors="strict")
 
 
 def _subject(event: Event) -> str:

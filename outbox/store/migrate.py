@@ -7,6 +7,10 @@ one transaction, except pgqueuer's own tables, which that library converges itse
 
 from __future__ import annotations
 
+import asyncio
+import random
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -19,6 +23,9 @@ from outbox.store.pgqueuer_schema import converge_pgqueuer, pgqueuer_install_sql
 from outbox.store.roles import grant_sql, roles_exist, roles_sql
 
 _RELEASE = "RELEASE"
+_PATIENCE = 60
+# Less than deadlock_timeout, after which Postgres ends whoever waits in a ring.
+_BRIEFLY = "set local lock_timeout = '200ms'"
 _BOOKS = """
 create table if not exists applied_file (
     name text primary key, checksum text not null, applied_at timestamptz not null default now());
@@ -183,17 +190,44 @@ end $$;
 
 
 async def _apply(connection: Connection, plan: Plan) -> None:
+    # First of all: whoever waits for a view that is gone is to hold nothing that we wait for.
+    if old := [*plan.gone, *(view.name for view in plan.views)]:
+        await _drop_views(connection, old)
     for migration in plan.migrations:
         await _run(connection, migration)
     for function in plan.functions:
         await _run(connection, function)
-    for name in (*plan.gone, *(view.name for view in reversed(plan.views))):
-        view = sql.Identifier(name.removeprefix("views/"))
-        await connection.execute(sql.SQL("drop view if exists {} cascade").format(view))
-        await connection.execute("delete from applied_file where name = %s", (name,))
     for file in plan.views:
         await _run(connection, file)
     await _note(connection, _RELEASE, str(read_release()))
+
+
+async def _drop_views(connection: Connection, names: Sequence[str]) -> None:
+    """Drops views, all at once or none. Who reads several in one transaction, and waits for one
+    that we have while we wait for one that he has, is let through: else Postgres would end him.
+
+    Raises:
+        SchemaError: they are in use all the time.
+    """
+    views = [sql.Identifier(name.removeprefix("views/")) for name in names]
+    drop = sql.SQL("drop view if exists {} cascade").format(sql.SQL(", ").join(views))
+    tried_until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            async with connection.transaction():
+                await connection.execute(_BRIEFLY)
+                await connection.execute(drop)
+            break
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            if time.monotonic() > tried_until:
+                raise SchemaError(
+                    f"the views cannot be made anew: they were in use for {_PATIENCE} seconds. "
+                    "End the transactions that read them (pg_stat_activity has them, with the "
+                    "state 'idle in transaction' perhaps), and migrate again: nothing was changed"
+                ) from None
+            await asyncio.sleep(random.uniform(0.05, 0.3))
+    await connection.execute("set local lock_timeout to default")
+    await connection.execute("delete from applied_file where name = any(%s)", (list(names),))
 
 
 async def _run(connection: Connection, file: SqlFile) -> None:

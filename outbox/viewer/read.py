@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import fields
 from typing import Any, LiteralString, TypeVar
 
 from psycopg import AsyncConnection, sql
@@ -12,6 +11,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from outbox.errors import translated
+from outbox.store.columns import columns_of
 
 Reader = AsyncConnection[Any]
 R = TypeVar("R")
@@ -34,10 +34,7 @@ async def read(
     Raises:
         OutboxError: the database refuses an argument.
     """
-    # Whatever is passed is a dataclass of ours: a bound on R that says so has no public name.
-    columns = [sql.Identifier(field.name) for field in fields(row)]  # type: ignore[arg-type]
-    names = sql.SQL(", ").join(columns)
-    statement = sql.SQL("select {} from ").format(names) + sql.SQL(source).format(
+    statement = sql.SQL("select {} from ").format(columns_of(row)) + sql.SQL(source).format(
         sql.Identifier(schema)
     )
     with translated():

@@ -1,14 +1,17 @@
 """Live updates: what pages show is read again while somebody looks, and sent where it changed.
 
-One task of the server process reads for everybody, one thing after the other: two browsers on the
-same list are one query, and the task never takes more than a tenth of one connection's time,
-however many look at whatever. When nobody looks it ends.
+The server process reads for everybody: two browsers on the same list are one query. Each topic is
+read by itself, a few at once, so that a slow one delays no other; and what is read again takes no
+more than a tenth of one connection's time in all, however many look at whatever. When nobody looks
+nothing is read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
@@ -16,9 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-import psycopg
 from psycopg import AsyncConnection
-from psycopg_pool import PoolTimeout
 
 from outbox.errors import OutboxError
 from outbox.telemetry import Telemetry
@@ -26,8 +27,8 @@ from outbox.telemetry import Telemetry
 Fragments = Mapping[str, str]
 Opener = Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]]
 
-_LEAST_PAUSE, _REST = 0.25, 9.0  # seconds; times what a round took
-_AFTER_TROUBLE = 2.0
+_LOAD = 0.1  # of one connection's time
+_AFTER_TROUBLE = 2.0  # seconds
 
 # Browsers count ages on by themselves: a new one is no change.
 _TIMES = re.compile(r"(<time [^>]*>)[^<]*(?=</time>)")
@@ -36,11 +37,13 @@ _TIMES = re.compile(r"(<time [^>]*>)[^<]*(?=</time>)")
 @dataclass(frozen=True)
 class Topic:
     """Something that is watched: how to read it, and how often at most, in seconds. Topics are the
-    same where ``key`` is."""
+    same where ``key`` is. ``kept`` is called with what was read once it is kept for all who look:
+    until then whoever loads only what is new has to load it again."""
 
     key: Hashable
     load: Callable[[AsyncConnection[Any]], Awaitable[Fragments]] = field(compare=False)
     every: float = field(default=1.0, compare=False)
+    kept: Callable[[Fragments], None] = field(default=lambda _: None, compare=False)
 
 
 class _Watched:
@@ -52,6 +55,12 @@ class _Watched:
         self.fragments: dict[str, str] = {}
         self.digests: dict[str, str] = {}
         self.due = 0.0
+        self.took = 0.0
+
+    @property
+    def load(self) -> float:
+        """How much of one connection's time it takes to read it as often as may be."""
+        return self.took / self.topic.every
 
 
 class Watcher:
@@ -81,9 +90,10 @@ class Live:
     """Reads what is watched.
 
     Args:
-        connect: lends a connection to read on.
+        connect: lends a connection in a transaction, to read on.
         most: so many watchers at most.
         telemetry: is told of trouble.
+        at_once: so many topics are read at once at most, each on a connection.
         clock: seconds, of which only differences count.
     """
 
@@ -92,14 +102,17 @@ class Live:
         connect: Opener,
         most: int,
         telemetry: Telemetry,
+        at_once: int = 2,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._connect, self._most, self._telemetry, self._clock = connect, most, telemetry, clock
+        self._connect, self._most, self._telemetry = connect, most, telemetry
+        self._at_once, self._clock = at_once, clock
         self._watched: dict[Topic, _Watched] = {}
         self._watchers: set[Watcher] = set()
         self._task: asyncio.Task[None] | None = None
-        self.reads = 0
-        """How many topics were read so far."""
+        self._reading: dict[_Watched, asyncio.Task[None]] = {}
+        self._stirred = asyncio.Event()
+        self._trouble_until = float("-inf")
 
     @property
     def has_room(self) -> bool:
@@ -118,6 +131,7 @@ class Live:
                 watcher.tell(watched.fragments)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
+        self._stirred.set()
         return watcher
 
     def leave(self, watcher: Watcher) -> None:
@@ -129,53 +143,73 @@ class Live:
                 del self._watched[topic]
 
     async def close(self) -> None:
-        """Ends the task."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Ends all reading."""
+        tasks = [*self._reading.values(), *([] if self._task is None else [self._task])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
-        while self._watched:
-            begun = self._clock()
-            pause, spent = _LEAST_PAUSE, 0.0
-            try:
-                spent = await self._round(begun)
-            except (psycopg.Error, PoolTimeout, OSError) as error:
-                self._tell(error)
-                pause = _AFTER_TROUBLE
-            next_due = min((w.due for w in self._watched.values()), default=begun) - self._clock()
-            await asyncio.sleep(max(pause, spent * _REST, next_due))
+        while self._watched or self._reading:
+            self._stirred.clear()
+            wait = self._begin()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._stirred.wait()
+
+    def _begin(self) -> float | None:
+        """Begins to read what is due, as far as there is room. Returns the seconds until the next
+        is due; None: there is nothing to do until something stirs."""
+        now = self._clock()
+        resting = [w for w in self._watched.values() if w not in self._reading]
+        for watched in sorted(resting, key=lambda one: one.due):
+            if len(self._reading) >= self._at_once:
+                return None
+            wait = max(watched.due, self._trouble_until) - now
+            if wait > 0:
+                return wait
+            self._reading[watched] = asyncio.create_task(self._read(watched))
+        return None
+
+    async def _read(self, watched: _Watched) -> None:
+        connection: AsyncConnection[Any] | None = None
+        begun = self._clock()
+        try:
+            async with self._connect() as connection:
+                begun = self._clock()  # to wait for a connection is no load
+                fragments = await watched.topic.load(connection)
+            self._keep(watched, fragments)
+        except OutboxError:
+            pass  # it is gone, as a reload will say
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the other topics'
+            self._tell(error)
+            if connection is None or connection.closed:
+                self._trouble_until = self._clock() + _AFTER_TROUBLE
+        finally:
+            watched.took = self._clock() - begun if connection is not None else 0.0
+            watched.due = begun + self._period(watched)
+            del self._reading[watched]
+            self._stirred.set()
+
+    def _period(self, watched: _Watched) -> float:
+        """So many seconds after a topic's reading begins its next: as it says, or as often as its
+        share allows. Whatever needs less than an equal share of the load leaves the rest to the
+        others (max-min fairness), so that one slow topic does not make the others rare."""
+        room, share = _LOAD, math.inf
+        loads = sorted(one.load for one in self._watched.values())
+        for number, load in enumerate(loads):
+            equal = room / (len(loads) - number)
+            if load > equal:
+                share = equal
+                break
+            room -= load
+        return max(watched.topic.every, watched.took / share)
 
     def _tell(self, error: Exception) -> None:
         reason = " ".join(str(error).split()) or type(error).__name__
         self._telemetry.emit("live_updates_failed", "warning", error=reason)
 
-    async def _round(self, now: float) -> float:
-        """Reads what is due. Returns the seconds that it had a connection: to wait for one is no
-        load."""
-        due = [watched for watched in self._watched.values() if watched.due <= now]
-        if not due:
-            return 0.0
-        async with self._connect() as connection:
-            begun = self._clock()
-            for watched in due:
-                if watched.watchers:
-                    await self._read(watched, connection)
-            return self._clock() - begun
-
-    async def _read(self, watched: _Watched, connection: AsyncConnection[Any]) -> None:
-        watched.due = self._clock() + watched.topic.every
-        self.reads += 1
-        try:
-            async with connection.transaction():
-                fragments = await watched.topic.load(connection)
-        except OutboxError:
-            return  # it is gone, as a reload will say
-        except Exception as error:  # whatever it is, it is not the other topics'
-            if isinstance(error, psycopg.Error) and connection.closed:
-                raise
-            self._tell(error)
-            return
+    def _keep(self, watched: _Watched, fragments: Fragments) -> None:
         changed = {}
         for name, html in fragments.items():
             digest = hashlib.sha256(_TIMES.sub(r"\1", html).encode()).hexdigest()
@@ -185,3 +219,4 @@ class Live:
         if changed:
             for watcher in watched.watchers:
                 watcher.tell(changed)
+        watched.topic.kept(fragments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 
@@ -35,6 +36,8 @@ def run_server(app: Starlette, web: WebSettings, telemetry: Telemetry) -> None:
     Raises:
         SystemExit: it cannot listen there.
     """
+    # Why the database cannot be reached is told once (outbox.web.reach), and not by each request.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     # uvicorn ends in order at a signal, then raises it once more for whoever waits for it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from outbox.web.accounts import User, load_accounts
 from outbox.web.cached import Cached
 from outbox.web.live import Live
 from outbox.web.mask import Masking
+from outbox.web.reach import Reach
 from outbox.web.rendering import Rendering
 from outbox.web.session import Sessions
 from outbox.web.settings import WebSettings
@@ -73,7 +75,9 @@ class Site:
         self.rules = Rules(self.schema)
         self.by_user = Throttle(web.login_attempts, _WINDOW)
         self.by_address = Throttle(web.login_attempts * 4, _WINDOW)
-        self.live = Live(self.reading, web.streams, telemetry)
+        # Half of the connections are left to those who ask for a page.
+        self.live = Live(self.reading, web.streams, telemetry, max(1, web.connections // 2))
+        self.reach = Reach(dsn, self.schema, telemetry)
         self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
             complete_dsn(dsn, application_name="outbox-web"),
             min_size=1,
@@ -104,9 +108,12 @@ class Site:
     async def opened(self) -> AsyncIterator[None]:
         """The site with its connections, and without them at the end."""
         await self._pool.open(wait=False)
+        looking = asyncio.create_task(self.reach.run(), name="reach")
         try:
             yield
         finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
             await self.live.close()
             await self._pool.close()
 

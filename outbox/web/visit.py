@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from outbox.errors import InputError, NotFoundError
 from outbox.web.accounts import User
 from outbox.web.address import address_of, is_from
+from outbox.web.body import receive
 from outbox.web.session import Session
 from outbox.web.settings import Role
 from outbox.web.site import Nav, Site
@@ -24,10 +25,6 @@ from outbox.web.site import Nav, Site
 _SESSION, _FLASH, _THEME = "outbox_session", "outbox_flash", "outbox_theme"
 _LARGEST_FORM = 1024 * 1024
 THEMES = ("auto", "light", "dark")
-
-
-class TooLargeError(InputError):
-    """A request's body is larger than any of ours."""
 
 
 class Visit:
@@ -97,15 +94,12 @@ class Visit:
 
         Raises:
             TooLargeError: it is larger than any of ours.
-            InputError: it is not a form.
+            TooSlowError: it has not arrived in time.
+            InputError: it is not a form, or not whole.
         """
         if self._form is not None:
             return self._form
-        body = bytearray()
-        async for chunk in self.request.stream():
-            body += chunk
-            if len(body) > _LARGEST_FORM:
-                raise TooLargeError(f"a form has at most {_LARGEST_FORM} bytes")
+        body = await receive(self.request, _LARGEST_FORM, "the form")
         try:
             pairs = parse_qsl(
                 body.decode(), keep_blank_values=True, max_num_fields=2000, errors="strict"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Self
 
 import httpx
 import orjson
@@ -48,37 +49,74 @@ def test_it_makes_what_its_settings_need_and_says_what_is_missing(tmp_path: Path
         assert "Traceback" not in refused.stderr
 
 
-def test_it_serves_until_it_is_told_to_stop(schema: Schema, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    variables = {
+class Server:
+    """`bin/web` on a port of its own, and what it writes; ended at the end."""
+
+    def __init__(self, log: Path, variables: dict[str, str]) -> None:
+        self.log = log
+        with log.open("w") as written:
+            self.process = subprocess.Popen(
+                [*WEB, "--port", "0"], env=variables, cwd=ROOT, stderr=written
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def told(self, event: str) -> dict[str, Any]:
+        """The line of an event, once it is there."""
+
+        def found() -> dict[str, Any] | bool:
+            for line in self.log.read_text().splitlines():
+                if line.startswith("{") and (told := orjson.loads(line))["event"] == event:
+                    return dict(told)
+            return self.process.poll() is not None
+
+        line = wait_until(found, 30)
+        assert isinstance(line, dict), self.log.read_text()
+        return line
+
+    def end(self) -> None:
+        """Ends it in order."""
+        os.kill(self.process.pid, signal.SIGTERM)
+        assert self.process.wait(20) == 0
+        assert "Traceback" not in self.log.read_text()
+
+
+def serving_variables(**more: str) -> dict[str, str]:
+    return {
         "OUTBOX_WEB_SECRET_KEY": "k" * 40,
         "OUTBOX_WEB_USERS": f"ann:operator:{PasswordHasher(1, 64, 1).hash('correct horse')}",
         "OUTBOX_LOG_FORMAT": "json",
+        **more,
     }
-    with log.open("w") as written:
-        server = subprocess.Popen(
-            [*WEB, "--port", "0"], env=environment(schema, **variables), cwd=ROOT, stderr=written
-        )
 
-    def address() -> str | None:
-        for line in log.read_text().splitlines():
-            if line.startswith("{") and (told := orjson.loads(line))["event"] == "web_started":
-                return str(told["address"])
-        return None
 
-    try:
-        wait_until(lambda: address() or server.poll() is not None, 30)
-        found = address()
-        assert found is not None, log.read_text()
-        assert httpx.get(f"{found}/login").status_code == 200
-        with httpx.stream("GET", f"{found}/login"):
-            os.kill(server.pid, signal.SIGTERM)
-        assert server.wait(20) == 0
-        assert "Traceback" not in log.read_text()
-    finally:
-        if server.poll() is None:
-            server.kill()
-            server.wait()
+def test_it_serves_until_it_is_told_to_stop(schema: Schema, tmp_path: Path) -> None:
+    with Server(tmp_path / "log", environment(schema, **serving_variables())) as server:
+        address = server.told("web_started")["address"]
+        assert httpx.get(f"{address}/login").status_code == 200
+        with httpx.stream("GET", f"{address}/login"):
+            server.end()
+
+
+def test_it_stays_where_the_database_is_not_and_says_so_once(tmp_path: Path) -> None:
+    dsn = "postgresql://web:hunter2@127.0.0.1:1/shop"
+    variables = environment(None, **serving_variables(OUTBOX_DSN=dsn))
+    with Server(tmp_path / "log", variables) as server:
+        address = server.told("web_started")["address"]
+        reason = server.told("database_unusable")["reason"]
+        assert reason.startswith("database shop at 127.0.0.1:1 cannot be used (")
+        assert "Connection refused" in reason
+        assert httpx.get(f"{address}/login").status_code == 200
+        server.end()
+        log = server.log.read_text()
+        assert log.count("Connection refused") == 1
+        assert "hunter2" not in log
 
 
 def test_it_makes_a_token_that_its_server_knows(schema: Schema) -> None:

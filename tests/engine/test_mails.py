@@ -1,19 +1,30 @@
 """Events as mails, received by a real SMTP server."""
 
+import contextlib
 import email
 import socket
+import ssl
+import subprocess
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from email.policy import default
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
 
 import pytest
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 from outbox import Command, Saga
+from outbox.definition.event import Event
 from outbox.errors import ConfigurationError
 from outbox.relay.mail import Mailer
+from outbox.relay.webhook import NotDeliveredError
 from tests.engine.bench import Bench, Note, make_saga, until
 
 
@@ -110,15 +121,118 @@ async def test_a_password_is_not_sent_without_encryption(bench: Bench, mailbox: 
     assert mailbox.received == []
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of this machine, signed by itself, with its key."""
+    path = tmp_path_factory.mktemp("smtp") / "both.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out",
+         path.with_name("only.pem")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_text(path.read_text() + path.with_name("only.pem").read_text())
+    return path
+
+
+@dataclass
+class Door:
+    """Lets in one user with one password, and remembers by which way who came."""
+
+    user: str
+    password: str
+    came: list[tuple[str, bool]] = field(default_factory=list)
+
+    def __call__(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: Any
+    ) -> AuthResult:
+        right = (given.login, given.password) == (self.user.encode(), self.password.encode())
+        self.came.append((mechanism, right))
+        return AuthResult(success=right, handled=False)
+
+
+@contextlib.contextmanager
+def guarded(door: Door, certificate: Path, *excluded: str) -> Iterator[Mailbox]:
+    """A mailbox over TLS for whoever logs in."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    mailbox = Mailbox(f"smtps://{quote(door.user)}:{quote(door.password)}@127.0.0.1:{port}")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    controller = Controller(
+        mailbox, hostname="127.0.0.1", port=port, ssl_context=context, authenticator=door,
+        auth_required=True, auth_require_tls=False, auth_exclude_mechanism=excluded,
+    )  # fmt: skip
+    controller.start()
+    try:
+        yield mailbox
+    finally:
+        controller.stop()
+
+
+EVENT = Event(
+    "1-1", "note.read", {"message": "read"}, UUID(int=1), "note", 1, "k", "tell", 1,
+    datetime.now(UTC), 1,
+)  # fmt: skip
+SOON = timedelta(seconds=10)
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH")  # it is TLS from the first byte on
+@pytest.mark.parametrize(
+    ("user", "password", "excluded", "way"),
+    [
+        ("outbox", "hunter2", (), "PLAIN"),
+        ("größe", "pässwörd-密", (), "PLAIN"),
+        ("outbox", "pässwörd-密", ("PLAIN",), "LOGIN"),
+    ],
+)
+async def test_a_password_of_any_language_is_understood(
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    user: str,
+    password: str,
+    excluded: tuple[str, ...],
+    way: str,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    door = Door(user, password)
+    with guarded(door, certificate, *excluded) as mailbox:
+        await Mailer(mailbox.url, "engine@bücher.example").send(EVENT, "mailto:a@b.example", SOON)
+        assert door.came == [(way, True)]
+        assert len(mailbox.received) == 1
+
+        # A wrong one is the server's no, and nobody reads it.
+        door.password = "another"
+        with pytest.raises(NotDeliveredError, match="the mail server said 535") as wrong:
+            await Mailer(mailbox.url, "a@b.example").send(EVENT, "mailto:a@b.example", SOON)
+        assert password not in "".join(traceback.format_exception(wrong.value))
+
+    with guarded(door, certificate, "PLAIN", "LOGIN") as mailbox:
+        url = mailbox.url.replace("another", quote(password))
+        with pytest.raises(NotDeliveredError) as no_way:
+            await Mailer(url, "a@b.example").send(EVENT, "mailto:a@b.example", SOON)
+        assert password not in "".join(traceback.format_exception(no_way.value))
+        if not password.isascii():
+            assert "neither AUTH PLAIN nor LOGIN" in str(no_way.value)
+
+
+@pytest.mark.parametrize("url", ["smtp://u:p%FCss@h", "smtp://p%FCss@h", "smtp://u:p%FCss@a..b"])
+def test_what_no_server_could_read_is_refused_at_the_start(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="OUTBOX_SMTP_URL") as refused:
+        Mailer(url, "a@b.example")
+    assert "ss" not in str(refused.value).replace("password", "")
+
+
 @pytest.mark.parametrize("url", ["mail.example", "https://mail.example", "smtp://:x", "smtp://h:n"])
 def test_what_is_no_server_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError, match="OUTBOX_SMTP_URL"):
         Mailer(url, "a@b.example")
 
 
-def test_a_sender_that_is_no_address_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="OUTBOX_SMTP_FROM='nobody here'"):
-        Mailer("smtp://h", "nobody here")
+@pytest.mark.parametrize("sender", ["nobody here", "", "a@b..c", "a@", "@"])
+def test_a_sender_that_is_no_address_is_refused(sender: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"OUTBOX_SMTP_FROM='{sender}'"):
+        Mailer("smtp://h", sender)
 
 
 async def test_what_is_no_address_is_not_subscribed(bench: Bench) -> None:

@@ -66,6 +66,7 @@ class Served:
     site: Site
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     app: Any = None
+    server: Any = None
 
     def browser(self, name: str | None = None, **headers: str) -> Browser:
         """A fresh browser, logged in where a name is given."""
@@ -106,7 +107,7 @@ def serving(schema: Schema, **changes: Any) -> Iterator[Served]:
             engine = Engine(schema)
             with contextlib.closing(engine.connection):
                 base = f"http://127.0.0.1:{listener.getsockname()[1]}"
-                yield Served(base, engine, app.state.site, events, app)
+                yield Served(base, engine, app.state.site, events, app, server)
         finally:
             server.should_exit = True
             thread.join(timeout=15)

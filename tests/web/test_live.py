@@ -18,7 +18,8 @@ from outbox.store.connect import connect
 from outbox.telemetry import Telemetry
 from outbox.web.cached import Cached
 from outbox.web.live import Live, Topic
-from tests.waiting import wait_until
+from outbox.web.pages.saga import _Loader as SagaLoader
+from tests.waiting import wait_until, wait_until_async
 from tests.web.conftest import Browser, Served
 from tests.web.world import start
 
@@ -136,10 +137,6 @@ class Connection:
 
     closed = False
 
-    @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        yield
-
 
 @contextlib.asynccontextmanager
 async def lend() -> AsyncIterator[Any]:
@@ -153,8 +150,7 @@ async def soon(watcher: Any) -> dict[str, str]:
 async def test_many_who_look_at_one_thing_are_one_reader_and_nobody_is_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for pause in ("_LEAST_PAUSE", "_AFTER_TROUBLE"):
-        monkeypatch.setattr(f"outbox.web.live.{pause}", 0.01)
+    monkeypatch.setattr("outbox.web.live._AFTER_TROUBLE", 0.01)
     source = Source()
     events: list[str] = []
     live = Live(lend, 10, Telemetry(lambda event, *_: events.append(event)))
@@ -193,51 +189,106 @@ async def test_many_who_look_at_one_thing_are_one_reader_and_nobody_is_none(
     assert not live._watched
 
 
-async def test_reading_takes_a_tenth_of_the_time_at_most() -> None:
-    now = [0.0]
-    slept: list[float] = []
-    source = Source()
+async def test_a_slow_one_delays_no_other_and_only_so_many_are_read_at_once() -> None:
+    let_go, reading, most = asyncio.Event(), [0], [0]
 
     async def slow(connection: Any) -> dict[str, str]:
-        now[0] += 2.0
-        return await source.load(connection)
+        reading[0] += 1
+        most[0] = max(most[0], reading[0])
+        await let_go.wait()
+        reading[0] -= 1
+        return {"part": "slow"}
 
-    live = Live(lend, 10, Telemetry(), lambda: now[0])
-    watcher = live.watch([Topic("slow", slow, every=0.5)])
+    live = Live(lend, 10, Telemetry(), at_once=2)
+    stuck = live.watch([Topic("stuck", slow)])
+    quick = Source()
+    watcher = live.watch([Topic("quick", quick.load, every=0.01)])
+    await soon(watcher)
+    await quick.is_read(3)
+    assert "one" in (await soon(live.watch([Topic("later", Source().load)])))["part"]
+    assert reading == [1]
 
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        live.leave(watcher)
+    waiting = [live.watch([Topic(n, slow)]) for n in range(4)]
+    await wait_until_async(lambda: reading[0] == 2)
+    live.leave(watcher)  # what nobody looks at is not read on
+    let_go.set()
+    assert [await soon(one) for one in (stuck, *waiting)] == [{"part": "slow"}] * 5
+    assert most == [2]
+    await live.close()
+    assert not live._reading
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("outbox.web.live.asyncio.sleep", sleep)
-        assert live._task is not None
-        await live._task
-    assert slept == [18.0]
+
+class Clock:
+    """Goes on only as it is told, while something is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def topic(self, key: str, takes: float, every: float) -> Topic:
+        async def load(connection: Any) -> dict[str, str]:
+            self.now += takes
+            return {key: "read"}
+
+        return Topic(key, load, every)
 
 
-async def test_waiting_for_a_connection_is_not_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, slept, source = [0.0], [], Source()
+async def test_reading_takes_a_tenth_of_the_time_at_most() -> None:
+    clock = Clock()
+    live = Live(lend, 100, Telemetry(), at_once=1, clock=clock)
+
+    async def periods(*topics: Topic) -> list[float]:
+        """How long after it was read each is due again, once it is known what all take."""
+        watchers = [live.watch([topic]) for topic in topics]
+        for watcher in watchers:
+            await soon(watcher)
+        await wait_until_async(lambda: not live._reading)
+        found = [round(live._period(live._watched[topic]), 6) for topic in topics]
+        for watcher in watchers:
+            live.leave(watcher)
+        return found
+
+    slow = clock.topic("slow", 2.0, 0.5)
+    assert await periods(slow) == [20.0]
+    # Together five quick ones and a slow one take a tenth, and the quick ones lose nothing.
+    quick = [clock.topic(f"quick {n}", 0.01, 1.0) for n in range(5)]
+    assert await periods(*quick, slow) == [1.0] * 5 + [40.0]
+    # Of so many that it is too much each is read more seldom.
+    assert await periods(*(clock.topic(f"{n}", 0.01, 1.0) for n in range(50))) == [5.0] * 50
+
+
+async def test_waiting_for_a_connection_is_not_reading() -> None:
+    clock, source, away = Clock(), Source(), [True]
 
     @contextlib.asynccontextmanager
     async def come_late() -> AsyncIterator[Any]:
-        now[0] += 3.0
-        if not slept:
+        clock.now += 3.0
+        if away[0]:
             raise PoolTimeout("the database is away")
         yield Connection()
 
-    live = Live(come_late, 10, Telemetry(), lambda: now[0])
-    watcher = live.watch([Topic("late", source.load, every=0.5)])
+    live = Live(come_late, 10, Telemetry(), clock=clock)
+    topic = Topic("late", source.load, every=0.5)
+    watcher = live.watch([topic])
+    await wait_until_async(lambda: live._trouble_until > 0)
+    assert (live._trouble_until, source.reads) == (5.0, 0), "nothing is tried for two seconds"
+    clock.now, away[0] = 5.0, False
+    live._stirred.set()
+    await soon(watcher)
+    assert live._watched[topic].due == 8.5
+    await live.close()
 
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) > 1:
-            live.leave(watcher)
 
-    monkeypatch.setattr("outbox.web.live.asyncio.sleep", sleep)
-    assert live._task is not None
-    await live._task
-    assert slept == [2.0, 0.5]
+async def test_a_saga_is_read_whole_until_that_is_kept(served: Served) -> None:
+    loader = SagaLoader(served.site, start(served.engine, "order", "kept", number=1))
+    async with await connect(served.engine.schema.dsn) as connection:
+        whole = await loader.load(connection)
+        assert "saga-head" in whole
+        assert (await loader.load(connection)).keys() == whole.keys()
+        loader.kept(whole)
+        assert await loader.load(connection) == {}
 
 
 async def test_what_takes_long_to_read_is_read_seldom() -> None:

@@ -151,7 +151,7 @@ def test_a_trusted_proxy_says_who_it_is(postgres_dsn: str) -> None:
         staff = Browser(served.base, **{"X-User": "max", "X-Groups": "staff"})
         assert "max viewer" in text_of(staff.get("/sagas"))
         assert staff.post("/schedules/drop", name="x").status_code == 403
-        acting = Browser(served.base, **header).post("/schedules/drop", name="x")
+        acting = Browser(served.base, **header).post("/schedules/drop", name="x", note="n")
         assert acting.status_code == 404, "an operator's act, on a schedule that there is not"
         assert Browser(served.base).get("/sagas").status_code == 303
         # Who has written his own header before the proxy's line is nobody.

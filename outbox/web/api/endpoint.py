@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import psycopg
+from psycopg_pool import PoolTimeout
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -109,6 +111,7 @@ class Endpoint:
                 problem = ProblemError("internal-error", "it was logged")
             elif problem.kind.status >= 500:
                 self._tell(request, error)
+                problem = await self._explained(request, error, problem)
             response = answer(problem, self._site.web.root_path, request.url.path)
         await response(scope, receive, send)
 
@@ -135,6 +138,22 @@ class Endpoint:
         response = await operation.handler(call)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+    async def _explained(
+        self, request: Request, error: Exception, problem: ProblemError
+    ) -> ProblemError:
+        """The problem with the reason why the database cannot be used, for whoever has a token."""
+        asked = self._operations.get("GET" if request.method == "HEAD" else request.method)
+        if (
+            asked is None
+            or asked.role is None
+            or not isinstance(error, psycopg.Error | PoolTimeout)
+        ):
+            return problem
+        why = await self._site.reach.why()
+        if problem.kind.slug != "unavailable" or why is None:
+            return problem
+        return ProblemError("unavailable", why, problem.headers)
 
     def _tell(self, request: Request, error: Exception) -> None:
         reason = " ".join(str(error).split())

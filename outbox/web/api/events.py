@@ -76,7 +76,8 @@ async def follow(call: ApiRequest) -> Response:
 async def _stream(
     site: Site, root: str, saga_id: UUID, seen: int
 ) -> AsyncIterator[ServerSentEvent]:
-    topic = Topic(("api", "saga", saga_id), _Loader(site, root, saga_id), every=0.5)
+    loader = _Loader(site, root, saga_id)
+    topic = Topic(("api", "saga", saga_id), loader.load, every=0.5, kept=loader.kept)
     watcher = site.live.watch([topic])
     try:
         async for changed in watcher:
@@ -98,7 +99,8 @@ class _Loader:
         self._site, self._root, self._saga_id = site, root, saga_id
         self._seen = -1
 
-    async def __call__(self, connection: AsyncConnection[Any]) -> Fragments:
+    async def load(self, connection: AsyncConnection[Any]) -> Fragments:
+        """What came after what was kept."""
         site = self._site
         masking = site.rendering.masking
         now = await saga.overview(connection, site.schema, self._saga_id)
@@ -107,11 +109,13 @@ class _Loader:
         for one in moments_of(history, masking):
             # The first of a seq is the transition; that a saga was rerun stands at its last.
             found.setdefault(str(one.seq), as_json(one).decode())
-        if history:
-            self._seen = history[-1].seq
         if now.ended_at is not None:
             found[_END] = as_json(shown(now, self._root, masking)).decode()
         return found
+
+    def kept(self, fragments: Fragments) -> None:
+        """These need not be read again."""
+        self._seen = max([self._seen, *(int(name) for name in fragments if name != _END)])
 
 
 def _last_event(call: ApiRequest) -> int:

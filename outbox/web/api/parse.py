@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from outbox.web.api.problem import ProblemError
+from outbox.web.body import CutOffError, TooLargeError, TooSlowError, receive
 from outbox.web.mask import Masking
 
 _LONG = re.compile(rb"[0-9]{19}")
-_BODY_SECONDS = 30.0
-_DRAINED = 8  # times the limit, so that who sends a little too much hears so: not a broken pipe
 _SENT = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json")
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')  # a String of RFC 9651
 
@@ -97,7 +95,7 @@ async def read_body(request: Request, *, required: bool, limit: int) -> bytes | 
     """The body, which is JSON; None: there is none.
 
     Raises:
-        ProblemError: it is missing where it is required, too large, or not sent as JSON.
+        ProblemError: it is missing where it is required, too large, late, or not sent as JSON.
     """
     headers = request.headers
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
@@ -115,29 +113,19 @@ async def read_body(request: Request, *, required: bool, limit: int) -> bytes | 
             "with Content-Type: application/json",
             {"Accept": "application/json"},
         )
-    announced = headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:18]) > limit * _DRAINED:
-        raise _too_large(limit)
-    body, size = bytearray(), 0
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size <= limit:
-                    body += chunk
-                elif size > limit * _DRAINED:
-                    break
-    except TimeoutError:
-        raise ProblemError(
-            "timeout", f"the body had {_BODY_SECONDS:.0f} seconds to arrive"
-        ) from None
-    except ClientDisconnect:
-        raise ProblemError("malformed", "the connection ended before the body did") from None
-    if size > limit:
-        raise _too_large(limit)
+        body = await receive(request, limit)
+    except TooLargeError:
+        # What is still on its way is not read, here as in the next.
+        detail = f"a body has at most {limit} bytes (OUTBOX_WEB_BODY_LIMIT)"
+        raise ProblemError("too-large", detail, {"Connection": "close"}) from None
+    except TooSlowError as error:
+        raise ProblemError("timeout", str(error), {"Connection": "close"}) from None
+    except CutOffError as error:
+        raise ProblemError("malformed", str(error)) from None
     if not body and required:
         raise ProblemError("malformed", "the body is empty, and JSON is needed")
-    return bytes(body) or None
+    return body or None
 
 
 def parse_json(body: bytes) -> Any:
@@ -222,14 +210,6 @@ def _refused(slug: str, what: str, error: ValidationError, masking: Masking) -> 
         f"{what} is refused{f' at {name}' if name else ''}: {first['detail']}",
         errors=problems,
     )
-
-
-def _too_large(limit: int) -> ProblemError:
-    # What is still on its way is not read.
-    return ProblemError(
-        "too-large", f"a body has at most {limit} bytes (OUTBOX_WEB_BODY_LIMIT)",
-        {"Connection": "close"},
-    )  # fmt: skip
 
 
 def _is_list(annotation: Any) -> bool:

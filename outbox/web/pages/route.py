@@ -19,8 +19,9 @@ from outbox.errors import (
     OutboxError,
     from_database,
 )
+from outbox.web.body import TooLargeError, TooSlowError
 from outbox.web.settings import Role
-from outbox.web.visit import TooLargeError, Visit
+from outbox.web.visit import Visit
 
 Handler = Callable[[Visit], Awaitable[Response]]
 
@@ -97,18 +98,29 @@ async def refused(visit: Visit, error: OutboxError) -> Response:
     match error:
         case TooLargeError():
             code, title = 413, "Too large"
+        case TooSlowError():
+            code, title = 408, "Too slow"
         case NotFoundError():
             code, title = 404, "Not found"
         case NotApplicableError():
             code, title = 409, "Refused"
         case InputError():
             code, title = 400, "That cannot be"
-    return await trouble(visit, code, title, str(error))
+    response = await trouble(visit, code, title, str(error))
+    if isinstance(error, TooLargeError | TooSlowError):
+        response.headers["Connection"] = "close"  # what is still on its way is not read
+    return response
 
 
 async def trouble(visit: Visit, code: int, title: str, text: str) -> Response:
     """A page about what went wrong."""
     return visit.bare_page("trouble.html", code, title=title, text=text, code=code)
+
+
+async def _why(visit: Visit) -> str:
+    """What is known of why the database cannot be reached, for who has logged in."""
+    why = None if visit.user is None else await visit.site.reach.why()
+    return "" if why is None else f" For whoever runs this: {why}."
 
 
 async def _database_trouble(visit: Visit, error: Exception) -> Response:
@@ -166,7 +178,7 @@ async def _database_trouble(visit: Visit, error: Exception) -> Response:
                 visit,
                 503,
                 "The database cannot be reached",
-                f"Sagas that are under way are not touched by that. {what_now}",
+                f"Sagas that are under way are not touched by that. {what_now}{await _why(visit)}",
             )
         case psycopg.DataError():
             said = error.diag.message_primary or reason

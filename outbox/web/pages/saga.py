@@ -20,7 +20,7 @@ from outbox.viewer.saga import Moment, Whole
 from outbox.web.charts.diagram import diagram
 from outbox.web.charts.gantt import gantt
 from outbox.web.charts.progress import progress_of
-from outbox.web.live import Topic
+from outbox.web.live import Fragments, Topic
 from outbox.web.site import Site
 from outbox.web.visit import Visit
 
@@ -73,7 +73,8 @@ async def saga_acts(visit: Visit) -> Response:
 def topic(visit: Visit) -> Topic:
     """The page's live parts."""
     saga_id = visit.saga_id
-    return Topic(("saga", saga_id), _Loader(visit.site, saga_id))
+    loader = _Loader(visit.site, saga_id)
+    return Topic(("saga", saga_id), loader.load, kept=loader.kept)
 
 
 class _Loader:
@@ -83,16 +84,22 @@ class _Loader:
         self._site, self._saga_id = site, saga_id
         self._seen: object = None
         self._until = 0.0
+        self._read: tuple[object, float] = (None, 0.0)
 
-    async def __call__(self, connection: AsyncConnection[Any]) -> dict[str, Markup]:
+    async def load(self, connection: AsyncConnection[Any]) -> dict[str, Markup]:
+        """The parts of the page; none where all is as it was."""
         schema = self._site.schema
         now = await saga.overview(connection, schema, self._saga_id)
         seen = (now.status, now.seq, now.worker, now.attempts, now.due_at, now.paused, now.reason)
         if seen == self._seen and time.monotonic() < self._until:
             return {}
         whole = await saga.whole(connection, schema, self._saga_id)
-        self._seen, self._until = seen, time.monotonic() + _SETTLES
+        self._read = (seen, time.monotonic() + _SETTLES)
         return fragments_of(self._site, whole)
+
+    def kept(self, _fragments: Fragments) -> None:
+        """What was read need not be read again."""
+        self._seen, self._until = self._read
 
 
 def fragments_of(site: Site, whole: Whole) -> dict[str, Markup]:

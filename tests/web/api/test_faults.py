@@ -37,7 +37,7 @@ def test_a_start_whose_commit_was_not_heard_of_is_the_same_saga_when_sent_again(
         # A form has no key: whoever sent it is told to look.
         browser = served.browser("ann")
         form = {"csrf": browser.token("/workers"), "name": "unheard", "type": "order",
-                "cron": "0 3 * * *", "input": '{"number": 1}'}  # fmt: skip
+                "cron": "0 3 * * *", "input": '{"number": 1}', "note": "at night"}  # fmt: skip
         proxy.drop_after_commit()
         unheard = browser.http.post("/admin/schedules", data=form)
         assert unheard.status_code == 503

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import pytest
 
+from outbox.web.api.shown import shown
 from tests.sql.engine import Worker
 from tests.waiting import wait_until
 from tests.web.api.conftest import TOKENS, ApiClient, problem_of
@@ -91,6 +93,30 @@ def test_a_rerun_hides_nothing_of_the_end(api: Served, operator: ApiClient, work
     assert [data["what"] for _, name, data in seen if name == "transition"][-1].startswith(
         "archive: done"
     )
+
+
+def test_what_was_read_in_vain_is_read_again(
+    api: Served, viewer: ApiClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reading breaks between the history and whoever follows it."""
+    saga = api.engine.start("order", "followed-twice", number=1)
+    held = worker.claim_one()
+    while held.fence is not None:
+        held = worker.say(held, "done")
+    with following(viewer, saga) as events:
+        whole = list(events)
+    broken = []
+
+    def breaks(*given: Any) -> Any:
+        if not broken:
+            broken.append(given)
+            raise RuntimeError("it is not to be shown this once")
+        return shown(*given)
+
+    monkeypatch.setattr("outbox.web.api.events.shown", breaks)
+    with following(viewer, saga) as events:
+        assert list(events) == whole
+    assert broken
 
 
 def test_there_are_only_so_many_streams(api: Served) -> None:

@@ -178,7 +178,7 @@ def test_a_database_that_lacks_the_schema_or_is_read_only_is_told_of(
     standby = make_conninfo(schema.dsn, options="-c default_transaction_read_only=on")
     missing = Schema(schema.dsn, "not_migrated")
     for where, said, title in (
-        (missing, "migrate it", "The schema is missing or behind"),
+        (missing, "migrate", "The schema is missing or behind"),
         (Schema(standby, schema.name), "read-only", "The database is read-only"),
     ):
         with serving(where, tokens=TOKENS) as served:
@@ -191,7 +191,7 @@ def test_a_database_that_lacks_the_schema_or_is_read_only_is_told_of(
                 else client.post("/acts/retry", {"note": "n"}),
             ):
                 assert said in problem_of(answer, 503, "unavailable")["detail"]
-            act = {"path": "/schedules/pause", "name": "nightly"}
+            act = {"path": "/schedules/pause", "name": "nightly", "note": "n"}
             page = ann.get("/sagas") if where is missing else ann.post(**act)
             assert (page.status_code, title in text_of(page)) == (503, True), text_of(page)
 
