@@ -16,7 +16,7 @@ from psycopg.sql import Composed
 from pydantic import BaseModel, ValidationError
 
 from outbox.definition.flow import Wait
-from outbox.definition.outcomes import has_nul, storable
+from outbox.definition.outcomes import has_nul, json_problem, storable
 from outbox.definition.saga import Saga
 from outbox.errors import InputError, NotFoundError
 from outbox.store.columns import columns_of
@@ -466,7 +466,7 @@ def dump_input(saga: Saga[Any] | str, input: Input) -> str:
         name = saga.type if isinstance(saga, Saga) else saga
         raise InputError(f'invalid input for saga type "{name}": {problems}') from None
     except (TypeError, ValueError) as error:
-        raise InputError(f"the input cannot be stored as JSON: {error}") from None
+        raise InputError(f"the input cannot be stored as JSON: {json_problem(error)}") from None
     if has_nul(json):
         raise InputError("the input contains a NUL character, which Postgres cannot store")
     return json.decode()
@@ -495,7 +495,7 @@ def dump_payload(signal: Wait[Any, Any] | str, payload: object) -> str | None:
         )
         raise InputError(f'invalid payload for signal "{name}": {problems}') from None
     except (TypeError, ValueError) as error:
-        raise InputError(f"the payload cannot be stored as JSON: {error}") from None
+        raise InputError(f"the payload cannot be stored as JSON: {json_problem(error)}") from None
     if has_nul(json):
         raise InputError("the payload contains a NUL character, which Postgres cannot store")
     return json.decode()

@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 from psycopg import AsyncConnection, Connection
 
+from outbox.definition.outcomes import json_problem
 from outbox.errors import InputError
 from outbox.store.functions import call
 from outbox.store.perform import Either, Rows, perform
@@ -793,4 +794,4 @@ def _dump(value: object) -> str:
     try:
         return orjson.dumps(value).decode()
     except TypeError as error:
-        raise InputError(f"this cannot be stored as JSON: {error}") from None
+        raise InputError(f"this cannot be stored as JSON: {json_problem(error)}") from None

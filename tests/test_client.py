@@ -191,6 +191,20 @@ def test_an_input_that_cannot_be_is_refused(
     assert count(connection, "instance") == 0
 
 
+def test_what_is_nested_too_deep_is_said_in_words(
+    connection: psycopg.Connection[Any], client: Client
+) -> None:
+    deep: list[Any] = []
+    for _ in range(300):
+        deep = [deep]
+    for give in (
+        lambda: client.start(connection, "order", {"number": 1, "more": deep}),
+        lambda: client.signal(connection, uuid.uuid4(), "approved", deep),
+    ):
+        with pytest.raises(InputError, match="nested too deep, in more than 254 levels"):
+            give()
+
+
 def test_a_backslash_and_what_looks_like_a_nul_are_text(
     connection: psycopg.Connection[Any], client: Client
 ) -> None:

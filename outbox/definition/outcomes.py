@@ -181,6 +181,12 @@ def has_nul(json: bytes) -> bool:
     return b"\\u0000" in json and _NUL.search(json) is not None
 
 
+def json_problem(error: Exception) -> str:
+    """Why a value cannot be written as JSON, in words for whoever gave it."""
+    text = str(error)
+    return "it is nested too deep, in more than 254 levels" if "Recursion limit" in text else text
+
+
 def from_exception(error: BaseException, policy: Retry) -> Outcome:
     """The outcome that an exception raised by a handler stands for, under its retry policy."""
     match error:

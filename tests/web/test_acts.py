@@ -119,6 +119,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
         ("amend", {"value": '{"number": "x"}'}, 400, "number"),
         ("amend", {"value": '{"number": 1, "n": 36893488147419103233}'}, 400, "64-bit"),
         ("amend", {"value": f'{{"number": 1, "n": {"[" * 900}{"]" * 900}}}'}, 400, "deep"),
+        ("amend", {"value": f'{{"number": 1, "n": {"[" * 300}{"]" * 300}}}'}, 400, "254 levels"),
         ("skip", {"result": "36893488147419103233"}, 400, "64-bit"),
         ("signal", {"name": "approved"}, 400, "waits for a signal"),
         ("rerun", {}, 409, "has not ended"),
