@@ -15,10 +15,11 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 from psycopg import AsyncConnection
 
 from outbox.errors import OutboxError
@@ -29,6 +30,7 @@ Opener = Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]]
 
 _LOAD = 0.1  # of one connection's time
 _AFTER_TROUBLE = 2.0  # seconds
+LEAVING = 2.0  # seconds in which a stream has to end when the server does
 
 # Browsers count ages on by themselves: a new one is no change.
 _TIMES = re.compile(r"(<time [^>]*>)[^<]*(?=</time>)")
@@ -70,10 +72,16 @@ class Watcher:
     def __init__(self) -> None:
         self._changed: dict[str, str] = {}
         self._ready = asyncio.Event()
+        self._ended = False
 
     def tell(self, fragments: Fragments) -> None:
         """Adds what changed."""
         self._changed.update(fragments)
+        self._ready.set()
+
+    def end(self) -> None:
+        """There is nothing more to come."""
+        self._ended = True
         self._ready.set()
 
     def __aiter__(self) -> AsyncIterator[Fragments]:
@@ -81,6 +89,8 @@ class Watcher:
 
     async def __anext__(self) -> Fragments:
         await self._ready.wait()
+        if self._ended:
+            raise StopAsyncIteration
         self._ready.clear()
         changed, self._changed = self._changed, {}
         return changed
@@ -94,6 +104,7 @@ class Live:
         most: so many watchers at most.
         telemetry: is told of trouble.
         at_once: so many topics are read at once at most, each on a connection.
+        doubt: called when there was no connection, or it broke.
         clock: seconds, of which only differences count.
     """
 
@@ -103,16 +114,18 @@ class Live:
         most: int,
         telemetry: Telemetry,
         at_once: int = 2,
+        doubt: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect, self._most, self._telemetry = connect, most, telemetry
-        self._at_once, self._clock = at_once, clock
+        self._at_once, self._doubt, self._clock = at_once, doubt, clock
         self._watched: dict[Topic, _Watched] = {}
         self._watchers: set[Watcher] = set()
         self._task: asyncio.Task[None] | None = None
         self._reading: dict[_Watched, asyncio.Task[None]] = {}
         self._stirred = asyncio.Event()
         self._trouble_until = float("-inf")
+        self._is_away = False
 
     @property
     def has_room(self) -> bool:
@@ -141,6 +154,24 @@ class Live:
             watched.watchers.discard(watcher)
             if not watched.watchers:
                 del self._watched[topic]
+
+    @asynccontextmanager
+    async def watching(
+        self, topics: Sequence[Topic], leaving: anyio.Event
+    ) -> AsyncIterator[Watcher]:
+        """Looks at topics inside; what comes ends once the server is leaving."""
+        watcher = self.watch(topics)
+
+        async def end() -> None:
+            await leaving.wait()
+            watcher.end()
+
+        ending = asyncio.create_task(end())
+        try:
+            yield watcher
+        finally:
+            ending.cancel()
+            self.leave(watcher)
 
     async def close(self) -> None:
         """Ends all reading."""
@@ -178,13 +209,18 @@ class Live:
             async with self._connect() as connection:
                 begun = self._clock()  # to wait for a connection is no load
                 fragments = await watched.topic.load(connection)
+            self._is_away = False
             self._keep(watched, fragments)
         except OutboxError:
             pass  # it is gone, as a reload will say
         except Exception as error:  # noqa: BLE001 - whatever it is, it is not the other topics'
-            self._tell(error)
-            if connection is None or connection.closed:
+            is_away = connection is None or connection.closed
+            if not (is_away and self._is_away):  # that is told once, however long it lasts
+                self._tell(error)
+            if is_away:
+                self._is_away = True
                 self._trouble_until = self._clock() + _AFTER_TROUBLE
+                self._doubt()
         finally:
             watched.took = self._clock() - begun if connection is not None else 0.0
             watched.due = begun + self._period(watched)

@@ -46,11 +46,15 @@ class Reach:
                     await self._doubted.wait()
             wait = min(wait * 2, _LONGEST_WAIT)
 
+    def doubt(self) -> None:
+        """Somebody had trouble: it is looked now."""
+        self._doubted.set()
+
     async def why(self, within: float = 1.0) -> str | None:
         """Why the database cannot be used, in words for whoever runs it: it names the host, and no
         secret. None: it can be, or what is wrong was not found out within so many seconds."""
         if time.monotonic() - self._looked_at > _FRESH:
-            self._doubted.set()
+            self.doubt()
             self._looked.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within):

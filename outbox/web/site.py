@@ -75,9 +75,11 @@ class Site:
         self.rules = Rules(self.schema)
         self.by_user = Throttle(web.login_attempts, _WINDOW)
         self.by_address = Throttle(web.login_attempts * 4, _WINDOW)
-        # Half of the connections are left to those who ask for a page.
-        self.live = Live(self.reading, web.streams, telemetry, max(1, web.connections // 2))
         self.reach = Reach(dsn, self.schema, telemetry)
+        # Half of the connections are left to those who ask for a page.
+        self.live = Live(
+            self.reading, web.streams, telemetry, max(1, web.connections // 2), self.reach.doubt
+        )
         self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
             complete_dsn(dsn, application_name="outbox-web"),
             min_size=1,

@@ -18,7 +18,8 @@ from argon2 import PasswordHasher
 from tests.cli.conftest import environment
 from tests.fixtures import Schema
 from tests.payments.world import ROOT
-from tests.web.conftest import wait_until
+from tests.waiting import wait_until
+from tests.web.conftest import Browser
 
 WEB = [sys.executable, "-m", "outbox.cli.web"]
 
@@ -99,9 +100,16 @@ def serving_variables(**more: str) -> dict[str, str]:
 def test_it_serves_until_it_is_told_to_stop(schema: Schema, tmp_path: Path) -> None:
     with Server(tmp_path / "log", environment(schema, **serving_variables())) as server:
         address = server.told("web_started")["address"]
-        assert httpx.get(f"{address}/login").status_code == 200
-        with httpx.stream("GET", f"{address}/login"):
+        browser = Browser(address.removesuffix("/admin"))
+        assert browser.log_in("ann").status_code == 303
+        # Who looks on is sent the end of what he is sent, and nothing is wrong.
+        with browser.http.stream("GET", "/admin/live/sagas") as stream:
+            lines = stream.iter_lines()
+            assert next(line for line in lines if line.startswith("data: "))
             server.end()
+            for _ in lines:
+                pass  # to its end, or httpx would say that it was broken off
+        assert '"level": "error"' not in server.log.read_text()
 
 
 def test_it_stays_where_the_database_is_not_and_says_so_once(tmp_path: Path) -> None:

@@ -269,15 +269,24 @@ async def test_waiting_for_a_connection_is_not_reading() -> None:
             raise PoolTimeout("the database is away")
         yield Connection()
 
-    live = Live(come_late, 10, Telemetry(), clock=clock)
+    events: list[str] = []
+    doubts: list[float] = []
+    live = Live(
+        come_late, 10, Telemetry(lambda event, *_: events.append(event)), clock=clock,
+        doubt=lambda: doubts.append(clock.now),
+    )  # fmt: skip
     topic = Topic("late", source.load, every=0.5)
     watcher = live.watch([topic])
     await wait_until_async(lambda: live._trouble_until > 0)
     assert (live._trouble_until, source.reads) == (5.0, 0), "nothing is tried for two seconds"
-    clock.now, away[0] = 5.0, False
+    clock.now = 5.0
+    live._stirred.set()
+    await wait_until_async(lambda: len(doubts) == 2)
+    assert (events, doubts) == (["live_updates_failed"], [3.0, 8.0]), "it is told once"
+    clock.now, away[0] = 10.0, False
     live._stirred.set()
     await soon(watcher)
-    assert live._watched[topic].due == 8.5
+    assert live._watched[topic].due == 13.5
     await live.close()
 
 

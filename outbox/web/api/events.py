@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
+import anyio
 from psycopg import AsyncConnection
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
@@ -16,7 +17,7 @@ from outbox.web.api.operation import Answer, Operation
 from outbox.web.api.problem import RETRY_AFTER, ProblemError
 from outbox.web.api.request import ApiRequest
 from outbox.web.api.shown import as_json, moments_of, shown
-from outbox.web.live import Fragments, Topic
+from outbox.web.live import LEAVING, Fragments, Topic
 from outbox.web.site import Site
 
 _END = "end"
@@ -66,20 +67,22 @@ async def follow(call: ApiRequest) -> Response:
             f"{site.web.streams} streams are open, as many as there may be (OUTBOX_WEB_STREAMS)",
             {"Retry-After": str(RETRY_AFTER)},
         )
+    leaving = anyio.Event()
     return EventSourceResponse(
-        _stream(site, call.root, saga_id, seen),
+        _stream(site, call.root, saga_id, seen, leaving),
         ping=_PING,
+        shutdown_event=leaving,
+        shutdown_grace_period=LEAVING,
         headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"},
     )
 
 
 async def _stream(
-    site: Site, root: str, saga_id: UUID, seen: int
+    site: Site, root: str, saga_id: UUID, seen: int, leaving: anyio.Event
 ) -> AsyncIterator[ServerSentEvent]:
     loader = _Loader(site, root, saga_id)
     topic = Topic(("api", "saga", saga_id), loader.load, every=0.5, kept=loader.kept)
-    watcher = site.live.watch([topic])
-    try:
+    async with site.live.watching([topic], leaving) as watcher:
         async for changed in watcher:
             for seq in sorted(int(name) for name in changed if name != _END):
                 if seq > seen:
@@ -88,8 +91,6 @@ async def _stream(
             if _END in changed:
                 yield ServerSentEvent(changed[_END], event=_END)
                 return
-    finally:
-        site.live.leave(watcher)
 
 
 class _Loader:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
 import orjson
 from markupsafe import Markup
 from psycopg import AsyncConnection
@@ -15,7 +16,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
 from outbox.errors import NotFoundError
-from outbox.web.live import Fragments, Topic
+from outbox.web.live import LEAVING, Fragments, Topic
 from outbox.web.pages import fleet, interventions, listing, saga, types
 from outbox.web.site import Site
 from outbox.web.visit import Visit
@@ -43,30 +44,34 @@ async def live(visit: Visit) -> Response:
     if not site.live.has_room:
         return Response("too many pages are kept up to date at once", 503)
     topics = [_nav_topic(site), view(visit)]
+    leaving = anyio.Event()
     return EventSourceResponse(
-        _stream(visit, topics),
+        _stream(visit, topics, leaving),
         ping=15,
+        shutdown_event=leaving,
+        shutdown_grace_period=LEAVING,
         headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"},
     )
 
 
-async def _stream(visit: Visit, topics: list[Topic]) -> AsyncIterator[ServerSentEvent]:
-    watcher = visit.site.live.watch(topics)
+async def _stream(
+    visit: Visit, topics: list[Topic], leaving: anyio.Event
+) -> AsyncIterator[ServerSentEvent]:
     session = visit.session
     cookie = visit.request.cookies.get("outbox_session")
     ends = time.time() + 3600 if session is None else session.until
-    try:
+    async with visit.site.live.watching(topics, leaving) as watcher:
         while (left := ends - time.time()) > 0:
-            changed: Fragments = {}
+            changed: Fragments | None = {}
             with contextlib.suppress(TimeoutError):
-                changed = await asyncio.wait_for(anext(watcher), min(left, _LOOK_AGAIN))
+                changed = await asyncio.wait_for(anext(watcher, None), min(left, _LOOK_AGAIN))
             # Of a page on which something always happens, too.
             if session is not None and visit.site.sessions.read(cookie) is None:
                 return
+            if changed is None:
+                return
             if changed:
                 yield ServerSentEvent(orjson.dumps(changed).decode(), event="fragments")
-    finally:
-        visit.site.live.leave(watcher)
 
 
 def _nav_topic(site: Site) -> Topic:
