@@ -19,6 +19,7 @@ else:
     CAN_SEND = True
 
 _GONE = 410
+_LITTLE = 64 * 1024
 
 
 class NotDeliveredError(Exception):
@@ -89,9 +90,10 @@ class Sender:
         body = body_of(event)
         seconds = timeout.total_seconds()
         try:
-            answer = await self._client.post(
-                url, content=body, headers=headers_of(event, body, secrets), timeout=seconds
-            )
+            async with self._client.stream(
+                "POST", url, content=body, headers=headers_of(event, body, secrets), timeout=seconds
+            ) as answer:
+                await _drain(answer)
         except httpx.TimeoutException as error:
             raise NotDeliveredError(f"no answer within {seconds:g} seconds") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -105,7 +107,18 @@ class Sender:
             )
 
 
+async def _drain(answer: Any) -> None:
+    """Reads what little a receiver says beside its status, which nobody needs: so the connection
+    can be used again. Of one who says much no more is read."""
+    size = 0
+    async for chunk in answer.aiter_raw():
+        size += len(chunk)
+        if size > _LITTLE:
+            return
+
+
 def _retry_after(answer: Any) -> timedelta | None:
     """How long the receiver asks to be left alone, where it says so in seconds."""
     given = answer.headers.get("retry-after", "")
-    return timedelta(seconds=int(given)) if given.isascii() and given.isdigit() else None
+    # Nine digits are thirty years; of more, a number that is none to a clock.
+    return timedelta(seconds=int(given[:9])) if given.isascii() and given.isdigit() else None

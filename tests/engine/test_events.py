@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,7 @@ import pytest
 from outbox import App, Command, Event, Happened, Retry, Saga, Subscriber
 from outbox.definition.event import check_event_name
 from outbox.errors import DefinitionError
+from outbox.relay.webhook import NotDeliveredError, Sender
 from outbox.store.connect import Connection
 from tests.cli.conftest import environment
 from tests.engine.bench import NEVER, Bench, Note, make_saga, until
@@ -502,6 +504,45 @@ async def test_a_receiver_that_asks_for_time_gets_it(bench: Bench, receiver: Rec
         began = asyncio.get_running_loop().time()
         await until(lambda: len(receiver.got) == 2)
         assert asyncio.get_running_loop().time() - began > 1.5
+
+
+def an_event() -> Event:
+    return Event(
+        "1-1", "note.read", {}, UUID(int=1), "note", 1, "k", "tell", 1, datetime.now(UTC), 1
+    )
+
+
+async def test_a_receiver_that_never_ends_its_answer_has_answered() -> None:
+    sent = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+                sent += 65536
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with server, Sender() as sender:
+        await sender.send(an_event(), url, [], timedelta(seconds=10))
+    assert sent < 64 * 1024 * 1024, "what it says is not read to its end"
+
+
+async def test_a_receiver_that_asks_for_ages_is_understood(receiver: Receiver) -> None:
+    receiver.answers = [(410, {"retry-after": "9" * 5000}), (503, {"retry-after": "9" * 30})]
+    async with Sender() as sender:
+        for gone in (True, False):
+            with pytest.raises(NotDeliveredError) as refused:
+                await sender.send(an_event(), receiver.url, [], timedelta(seconds=5))
+            assert refused.value.gone is gone
+            assert refused.value.after is not None
+            assert refused.value.after > timedelta(days=365)
+    assert len(receiver.got) == 2
 
 
 async def test_impossible_subscriptions_are_refused(bench: Bench) -> None:
