@@ -23,6 +23,7 @@ from outbox.telemetry import Telemetry
 _BATCH = 500
 _OVERDUE = 4
 _IDLE = 30.0
+_SETTLED = 10.0  # seconds after which a part that broke had been running
 
 
 class Relay:
@@ -78,12 +79,15 @@ class Relay:
             parts.create_task(self._again_and_again(self._deliver, "relay"))
 
     async def _again_and_again(self, part: Callable[[str], Awaitable[None]], name: str) -> None:
-        wait = 0.2
+        wait, clock = 0.2, asyncio.get_running_loop().time
         while True:
+            begun = clock()
             try:
                 await part(name)
                 wait = 0.2
             except Exception as error:  # noqa: BLE001 - sagas go on without it
+                if clock() - begun > _SETTLED:
+                    wait = 0.2  # a trouble of its own, however many there were in its life
                 self._telemetry.emit(
                     "relay_interrupted",
                     "warning" if isinstance(error, psycopg.Error | PgqException) else "error",

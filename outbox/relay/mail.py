@@ -6,6 +6,7 @@ import asyncio
 import smtplib
 import ssl
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from email.errors import MessageError
 from email.headerregistry import Address
@@ -22,6 +23,7 @@ from outbox.relay.webhook import NotDeliveredError
 
 MAILTO = "mailto:"
 _PORTS = {"smtp": 25, "smtps": 465}
+_AT_ONCE = 4
 _GO_ON, _LET_IN = 334, 235  # RFC 4954
 
 
@@ -62,6 +64,8 @@ class Mailer:
         self._sender = sender
         self._port = port or _PORTS[parts.scheme]
         self._encrypted = parts.scheme == "smtps"
+        # Of its own: a server that hangs is not to keep the threads by which all else finds hosts.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="outbox mail")
         self._login = None
         if parts.username is not None:
             try:
@@ -80,7 +84,8 @@ class Mailer:
         """
         message = self.message_of(event, url.removeprefix(MAILTO))
         try:
-            await asyncio.to_thread(self._send, message, timeout.total_seconds())
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, self._send, message, timeout.total_seconds())
         except smtplib.SMTPResponseException as error:
             said = error.smtp_error
             text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)

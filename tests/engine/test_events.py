@@ -22,11 +22,14 @@ import pytest
 from outbox import App, Command, Event, Happened, Retry, Saga, Subscriber
 from outbox.definition.event import check_event_name
 from outbox.errors import DefinitionError
+from outbox.relay.events import Relay
 from outbox.relay.webhook import NotDeliveredError, Sender
 from outbox.store.connect import Connection
+from outbox.telemetry import Telemetry
 from tests.cli.conftest import environment
 from tests.engine.bench import NEVER, Bench, Note, make_saga, until
 from tests.engine.telling import saga as telling
+from tests.fixtures import Schema
 from tests.payments.world import ROOT
 
 QUICK = Retry(attempts=5, base=0.01, cap=0.02)
@@ -358,6 +361,26 @@ async def test_the_relay_comes_back_after_its_connections_were_lost(bench: Bench
         )
         await bench.start(saga)
         await until(lambda: len(heard) == 2, 30)
+
+
+async def test_a_trouble_long_after_another_is_not_waited_for_longer(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    telemetry = Telemetry(lambda _event, _level, fields: waits.append(fields["retry_in"]))
+    relay = Relay(
+        schema.dsn, schema.dsn, schema.name, {}, telemetry, wake=asyncio.Event(), heartbeat=1.0
+    )
+
+    async def breaks(_name: str) -> None:
+        if len(waits) == 2:
+            monkeypatch.setattr("outbox.relay.events._SETTLED", -1.0)  # it had run for long
+        raise psycopg.OperationalError("away")
+
+    running = asyncio.create_task(relay._again_and_again(breaks, "relay"))
+    await until(lambda: len(waits) == 4)
+    running.cancel()
+    assert waits == [0.2, 0.4, 0.2, 0.2]
 
 
 class Receiver:

@@ -1,5 +1,6 @@
 """Events as mails, received by a real SMTP server."""
 
+import asyncio
 import contextlib
 import email
 import socket
@@ -214,6 +215,20 @@ async def test_a_password_of_any_language_is_understood(
         assert password not in "".join(traceback.format_exception(no_way.value))
         if not password.isascii():
             assert "neither AUTH PLAIN nor LOGIN" in str(no_way.value)
+
+
+async def test_a_server_that_hangs_keeps_no_thread_of_others() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        mailer = Mailer(f"smtp://127.0.0.1:{silent.getsockname()[1]}", "a@b.example")
+        sending = [
+            asyncio.create_task(mailer.send(EVENT, "mailto:a@b.example", timedelta(seconds=20)))
+            for _ in range(40)
+        ]
+        await asyncio.sleep(0)  # all of them begin
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 10) == "done"
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
 
 
 @pytest.mark.parametrize("url", ["smtp://u:p%FCss@h", "smtp://p%FCss@h", "smtp://u:p%FCss@a..b"])
