@@ -40,6 +40,10 @@ begin
             where s.type = v_row.type and s.version = p_version and s.position = 1) else step end
     where id = p_saga;
     update instance set version = p_version where id = p_saga;
+    update ticket set version = p_version where saga_id = p_saga;
+    if found then
+        insert into knock (type, version) values (v_row.type, p_version);
+    end if;
     perform show_move(p_saga);
     perform wake(v_row.type);
     return v_row.status;

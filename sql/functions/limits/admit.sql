@@ -88,6 +88,8 @@ begin
             min(o.due_at), array_agg(o.id)
         from outbox o where o.id = any (v_arrived) group by 1
         on conflict (saga_id) do update set state = 'queued', parked = t.parked || excluded.parked;
+        -- Whoever moves a branch may end its saga.
+        update outbox o set tail = true where o.id = any (v_mains) and not o.tail;
     end if;
 
     -- v_room: slots of the limits without a key. v_rate_room: how many may begin now.

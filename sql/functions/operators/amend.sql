@@ -39,6 +39,7 @@ begin
         perform record_act(v_row, 'amend', p_note, null, v_now,
             p_detail => jsonb_build_object('old_input', v_old, 'new_input', p_input));
         update instance set input = p_input where id = p_saga;
+        perform count_amended(p_saga, v_old, p_input);
         update outbox set revision = revision + 1
         where (id = p_saga or root = p_saga) and kind <> 'reconcile' and status <> 'SUSPENDED' and attempt > 0
           and doubt_until is null and awaits is null;
