@@ -33,13 +33,27 @@ declare
     v_now timestamptz := clock();
     v_hold interval;
     v_pauses boolean;
+    v_children boolean;
+    v_family uuid[];
     v_done integer;
     v_diverted integer;
     v_stepped integer := 0;
 begin
-    select s.hold, s.pauses into strict v_hold, v_pauses from setting s;
+    select s.hold, s.pauses, exists (select from child) into strict v_hold, v_pauses, v_children from setting s;
+    if v_children then
+        -- A sub-saga's step locks like any other's below, and so would hold up whoever has locked the saga
+        -- that waits for it, for which step_on() would wait in its turn.
+        v_family := array(
+            select o.id from unnest(p_commands, p_fences) as g(command, fence)
+            cross join lateral (
+                select h.id, h.fence, h.worker, h.root, h.tail from outbox h where h.id = g.command offset 0) as o
+            where o.fence = g.fence and o.worker = p_worker and (o.root is not null or o.tail));
+        if v_family <> '{}' then
+            perform lock_sagas(v_family);
+        end if;
+    end if;
 
-    -- Nothing is locked beforehand: under one fence a row changes in its abort flag only, so the
+    -- Otherwise nothing is locked beforehand: under one fence a row changes in its abort flag only, so the
     -- update and the delete look at the fence and at the flag once more, in the row as it is by then.
     -- In id order, the one order in which outbox rows are locked. The laterals and the joins by ctid
     -- leave the planner one way to the rows, whatever it believes of the tables' sizes.

@@ -71,8 +71,8 @@ begin
           and (o.deadline + v_setting.grace < v_now or not exists (select from worker w where w.id = o.worker))
         order by o.id
     loop
-        perform 1 from outbox where id = coalesce(v_line.root, v_line.id) for no key update skip locked;
-        continue when not found;
+        -- What somebody holds of its saga is left for the next sweep.
+        continue when not try_saga(coalesce(v_line.root, v_line.id));
         perform line_lost(v_line, lost_error(v_line), v_now);
         return query
             select v_line.id, v_line.type, v_line.step, v_line.attempt + 1, v_line.worker,

@@ -23,7 +23,7 @@ begin
         select o.id from outbox o
         where o.type = p_type and o.version = p_from and o.root is null order by o.id limit p_limit);
     if not p_dry_run then
-        perform lock_sagas(v_ids);
+        perform lock_many(v_ids);
     end if;
     for v_found in
         select o.id, i.key, o.step, o.seq from outbox o join instance i on i.id = o.id

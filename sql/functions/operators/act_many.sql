@@ -80,7 +80,7 @@ begin
     loop
         if not p_dry_run and v_ids is not null then
             -- All of them at once, in the one order in which rows are locked.
-            perform lock_sagas(v_ids);
+            perform lock_many(v_ids);
             v_ids := null;
         end if;
         saga_id := v_found.id;

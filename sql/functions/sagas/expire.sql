@@ -11,11 +11,7 @@ begin
     for v_saga, v_deadline in
         select d.saga_id, d.at from deadline d where d.at < p_now order by d.at limit 100 for update skip locked
     loop
-        perform 1 from outbox where id = v_saga for no key update skip locked;
-        if not found and exists (select from outbox where id = v_saga) then
-            continue;  -- somebody moves it just now
-        end if;
-        perform lock_sagas(array[v_saga]);
+        continue when not try_saga(v_saga);  -- somebody moves it just now
         select * into v_main from outbox where id = v_saga;
         if v_main.id is null or v_main.kind = 'compensation' or v_main.status = 'SUSPENDED' then
             delete from deadline where saga_id = v_saga;
