@@ -17,10 +17,8 @@ begin
     select * into strict v_setting from setting;
     v_known := case v_kind when 'action' then v_step.transactional or v_step.does not in ('action', 'saga')
         when 'compensation' then v_step.undo_transactional else true end;
-    -- What starts a sub-saga does it in its transition only: nothing is on its way that could still land. In
-    -- doubt is whether there was one before.
-    v_doubt := case when v_known then (p_line).doubt_until
-        when v_kind = 'action' and v_step.does = 'saga' then greatest((p_line).doubt_until, p_now)
+    -- A sub-saga is started and undone by transitions, which nobody makes under the lost fence.
+    v_doubt := case when v_known or v_step.does = 'saga' then (p_line).doubt_until
         else greatest((p_line).doubt_until, (p_line).deadline + v_setting.grace) end;
     p_line.fence := (p_line).fence + 1;
     perform record(p_line, v_kind, case when v_known then 'retry' else 'in_doubt' end, p_now,
@@ -39,7 +37,7 @@ begin
         set kind = 'reconcile', attempt = 0, failures = 0, deaths = 0, due_at = v_doubt,
             action_failures = (p_line).failures
         where id = (p_line).id;
-    elsif v_kind <> 'compensation' and (select m.abort from outbox m where m.id = v_saga) then
+    elsif v_kind = 'action' and (select m.abort from outbox m where m.id = v_saga) then
         perform line_stopped((p_line).id, case when v_step.undo then v_doubt end, null, p_now);
     end if;
     perform show_move(v_saga);

@@ -51,7 +51,7 @@ begin
     select o.* into v_line from outbox o
     join definition_step s on s.type = o.type and s.version = o.version and s.name = o.step
     where (o.id = p_saga or o.root = p_saga) and o.awaits = 'signal' and o.worker is null and s.signal = p_name
-      and o.status = 'EXECUTING'
+      and o.status in ('EXECUTING', 'SUSPENDED')
       and not exists (select from signal g where g.saga_id = p_saga and g.ordinal = o.ordinal)
     order by o.ordinal limit 1;
     if not found then

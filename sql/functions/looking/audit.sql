@@ -15,8 +15,8 @@ set enable_nestloop to off set jit to off as $$
     summary as (
         select h.saga_id, count(*) as transitions, min(h.seq) as first_seq, max(h.seq) as last_seq,
             (array_agg(h.to_status order by h.seq desc))[1] as last_status,
-            bool_or(h.kind = 'act' and h.from_status = 'SUSPENDED' and h.to_status in ('COMPLETED', 'FAILED'))
-                as resolved
+            bool_or(h.kind = 'act' and exists (
+                select from act a where a.saga_id = h.saga_id and a.seq = h.seq and a.act = 'resolve')) as resolved
         from history h group by h.saga_id
     ),
     command as (

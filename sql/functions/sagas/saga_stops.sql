@@ -29,7 +29,16 @@ begin
             where id = v_line.id and kind = 'action';
             v_running := v_running + 1;
         else
-            if v_in_doubt and v_line.status <> 'SUSPENDED' then
+            -- Of what is suspended the last word says it, unless it was a deadline that suspended it.
+            if v_in_doubt and (v_line.status <> 'SUSPENDED' or 'in_doubt' is distinct from (
+                select t.outcome from transition t
+                where t.saga_id = p_saga and t.ordinal = v_line.ordinal and t.kind <> 'act'
+                order by t.seq desc limit 1))
+            then
+                if v_line.root is null and v_line.status = 'SUSPENDED' then
+                    update outbox set status = 'EXECUTING', reason = null where id = p_saga;
+                    perform show_move(p_saga);
+                end if;
                 perform record(v_line, 'action', 'in_doubt', p_now, p_error => v_stopped);
             end if;
             select s.undo into v_undo from definition_step s

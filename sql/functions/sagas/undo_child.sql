@@ -29,6 +29,10 @@ begin
         saga_id, seq, ordinal, kind, step, attempt, outcome, from_status, to_status, state, error, fence, at)
     values (p_saga, v_last.seq + 1, v_last.ordinal, 'act', v_last.step, 0, 'act', 'COMPLETED', 'COMPENSATING',
         'COMPENSATING', v_error, v_last.fence, p_now);
-    perform saga_undoes(p_saga, v_last.ordinal + 1, null, v_error, p_now);
+    -- One that was closed as completed amidst its undo goes on with that.
+    perform saga_undoes(p_saga, coalesce((
+            select min(t.undoes) from transition t
+            where t.saga_id = p_saga and t.kind = 'compensation' and t.outcome = 'done'),
+        v_last.ordinal + 1), null, v_error, p_now);
     perform show_move(p_saga);
 end $$;
