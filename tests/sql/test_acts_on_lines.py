@@ -305,3 +305,35 @@ def test_an_act_on_many_that_meets_a_ring_of_waits_begins_anew(engine: Engine) -
         advance.commit()
         acting.join()
     assert found == [(None,), (None,)]
+
+
+def test_a_step_that_was_not_done_counts_its_attempts_on_after_a_retry(engine: Engine) -> None:
+    saga_type = Saga("asked", input=Order)
+    saga_type.step(name="first", pivot=True)(act)
+    step = saga_type.step(name="pay", retry=Retry(1, 8, MINUTE), timeout=5)(act)
+    step.reconcile(timeout=5)(ask)
+    engine.register(saga_type)
+    saga, worker = engine.start("asked"), engine.worker("asked")
+    worker.say(worker.say(worker.claim_one(), "done"), "in_doubt", doubt_for=timedelta(seconds=5))
+    engine.pass_time(10)
+    assert worker.say(worker.claim_one(), "rejected").status == "SUSPENDED"
+    engine.retry(saga)
+    held = worker.claim_one()
+    assert (held.kind, held.attempt) == ("action", 2)
+    assert worker.say(held, "done").status == "COMPLETED"
+
+
+def test_a_group_that_was_skipped_before_it_began_passes_the_audit(engine: Engine) -> None:
+    saga_type = Saga("grouped", input=Order)
+    with saga_type.parallel("both"):
+        saga_type.step(name="left", nothing_to_undo="it reads")(act)
+        saga_type.step(name="right", nothing_to_undo="it reads")(act)
+    saga_type.step(name="last", nothing_to_undo="it reads")(act)
+    engine.register(saga_type)
+    saga, worker = engine.start("grouped"), engine.worker("grouped")
+    worker.claim_one()
+    die(engine, worker)
+    assert engine.act("skip", saga, "neither is needed") == "EXECUTING"
+    worker = engine.worker("grouped")
+    assert worker.say(worker.claim_one(), "done").status == "COMPLETED"
+    assert engine.audit() == []

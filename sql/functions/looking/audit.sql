@@ -24,6 +24,15 @@ set enable_nestloop to off set jit to off as $$
         from history h where h.kind <> 'act'
         order by h.saga_id, h.ordinal, h.seq desc
     ),
+    -- A group that was skipped by hand did none of its steps.
+    passed_over as (
+        select c.saga_id, p.position as after, coalesce(n.position, 2147483647) as before
+        from command c
+        join instance i on i.id = c.saga_id
+        join definition_step p on p.type = i.type and p.version = i.version and p.name = c.step and p.does = 'parallel'
+        left join definition_step n on n.type = p.type and n.version = p.version and n.name = p.next
+        where c.outcome = 'done'
+    ),
     undone as (
         select c.*, lag(c.undoes) over (partition by c.saga_id order by c.seq) as undone_before
         from command c where c.kind = 'compensation' and c.outcome = 'done'
@@ -87,6 +96,8 @@ set enable_nestloop to off set jit to off as $$
         select from command c
         where c.saga_id = i.id and c.step = d.name and c.kind in ('action', 'reconcile')
           and (c.outcome in ('done', 'skipped', 'joined') or d.best_effort))
+      and not exists (
+        select from passed_over g where g.saga_id = i.id and d.position > g.after and d.position < g.before)
     union all
     select u.saga_id, 'a completed saga undid nothing', format('step "%s" was undone', u.step)
     from undone u join instance i on i.id = u.saga_id join summary s on s.saga_id = u.saga_id
