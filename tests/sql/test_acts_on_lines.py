@@ -290,6 +290,9 @@ def test_an_act_on_many_that_meets_a_ring_of_waits_begins_anew(engine: Engine) -
         engine.schema.connect() as operator,
     ):
         lock = "select from outbox where id = %s for no key update"
+        # The operator's is the one that Postgres ends.
+        operator.execute("set deadlock_timeout = '2s'")
+        advance.execute("set deadlock_timeout = '20s'")
         advance.execute(lock, (second,))
         found: list[Any] = []
         acting = threading.Thread(

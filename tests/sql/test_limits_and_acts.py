@@ -85,3 +85,35 @@ def test_what_is_amended_while_it_waits_queues_at_its_new_key(engine: Engine) ->
     assert worker.claim() == [], "its new key is not"
     assert worker.say(held[second], "rejected").status == "FAILED"
     assert [h.command for h in worker.claim()] == [first]
+
+
+def test_what_a_deadline_suspends_in_the_queue_takes_no_slot(engine: Engine) -> None:
+    timed = Saga("timed", input=Order, deadline=timedelta(hours=1))
+    timed.step(name="first", pivot=True)(act)
+    timed.sleep("rest", timedelta(minutes=10))
+    engine.register(timed)
+    limit(engine, 1, type="timed")
+    worker = engine.worker("timed", lease=timedelta(days=1))
+    late = engine.start("timed")
+    held = worker.say(worker.claim_one(), "done")
+    worker.say(held, "waiting", result='{"await": "time", "seconds": 600}')
+    engine.start("timed")
+    running = worker.claim_one()
+    engine.execute(
+        "update outbox set deadline = clock() + interval '1 day' where deadline < clock() + '1 day'"
+    )
+    engine.pass_time(timedelta(minutes=30))
+    assert worker.claim() == [], "the late one queues"
+    engine.pass_time(timedelta(minutes=29.9))
+    engine.execute("update deadline set at = at + interval '1 day' where saga_id <> %s", late)
+    engine.pass_time(timedelta(minutes=1))
+    engine.reap()
+    assert engine.value("select status from outbox where id = %s", late) == "SUSPENDED"
+    assert worker.say(running, "rejected").status == "FAILED"
+    third = engine.start("timed")
+    (held,) = worker.claim()
+    assert held.command == third
+    assert engine.retry(late) == "EXECUTING"
+    assert worker.claim() == []
+    assert worker.say(held, "rejected").status == "FAILED"
+    assert worker.claim_one().command == late

@@ -1,5 +1,6 @@
 -- A saga of a type with limits has moved: if all of it waits now, it gives back the slots that are not
--- counted while it waits, and queues for them once something of it is due. The caller holds its lines.
+-- counted while it waits, or leaves the queue for them, and queues once something of it is due. The
+-- caller holds its lines.
 create or replace function keep_slots(p_saga uuid) returns void
 language plpgsql set search_path from current as $$
 begin
@@ -11,5 +12,13 @@ begin
     then
         update ticket set state = 'waiting' where saga_id = p_saga;
         perform give_slots_back(p_saga, false);
+    elsif exists (select from ticket t where t.saga_id = p_saga and t.state = 'queued' and not t.fresh)
+        and saga_idles(p_saga)
+        -- What is parked waits for its slot alone, unless it was suspended since.
+        and not exists (
+            select from ticket t join outbox o on o.id = any (t.parked)
+            where t.saga_id = p_saga and o.status <> 'SUSPENDED' and o.due_at = 'infinity')
+    then
+        update ticket set state = 'waiting', blocked = null where saga_id = p_saga;
     end if;
 end $$;
