@@ -57,6 +57,7 @@ class World:
         if self.happens(0.03):
             await asyncio.sleep(TIMEOUT * 2)
         self.deeds[cmd.saga_id, cmd.step, cmd.element].append(Deed(False, cmd.idempotency_key))
+        cmd.emit("parcel.moved", {"by": cmd.idempotency_key})
         if self.happens(0.12):
             raise RuntimeError("the answer was lost")
         return cmd.step
@@ -83,6 +84,7 @@ class World:
     async def book(self, cmd: Command[Parcel], tx: Any) -> str:
         """An effect in the database itself, which happens once or not at all."""
         await tx.execute(self._insert, (cmd.saga_id, cmd.step))
+        cmd.emit("parcel.moved", {"by": cmd.idempotency_key})
         if self.happens(0.15):
             raise RuntimeError("rolled back")
         return cmd.step

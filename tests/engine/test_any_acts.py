@@ -188,6 +188,7 @@ class Storm:
         for table, count in LEFT_OVER.items():
             assert (await rows(count))[0][0] == 0, table
         await self._check_acts()
+        await self._check_events()
         await self._check_effects()
 
     async def _check_acts(self) -> None:
@@ -199,6 +200,18 @@ class Storm:
             if not expected[0] <= written[note] <= expected[1]
         }
         assert wrong == {}
+
+    async def _check_events(self) -> None:
+        """Each step that a worker has done told of it once, in the order of the history."""
+        done = await self.bench.rows(
+            "select t.saga_id, t.seq from transition t join instance i on i.id = t.saga_id "
+            "join definition_step s on (s.type, s.version, s.name) = (i.type, i.version, t.step) "
+            "where t.kind = 'action' and t.outcome = 'done' and t.worker is not null "
+            "and s.does = 'action' order by 1, 2"
+        )
+        assert done == await self.bench.rows(
+            "select saga_id, seq from event order by saga_id, number"
+        )
 
     async def _check_effects(self) -> None:
         rows = self.bench.rows
