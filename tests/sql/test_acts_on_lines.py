@@ -340,3 +340,23 @@ def test_a_group_that_was_skipped_before_it_began_passes_the_audit(engine: Engin
     worker = engine.worker("grouped")
     assert worker.say(worker.claim_one(), "done").status == "COMPLETED"
     assert engine.audit() == []
+
+
+def test_a_retry_starts_another_sub_saga_though_a_worker_died_over_the_first(
+    engine: Engine,
+) -> None:
+    outer = Saga("outer", input=Order)
+    outer.step(name="first", pivot=True)(act)
+    outer.run("inner", make_inner(), input=lambda cmd: cmd.input)
+    engine.register(make_inner(), outer)
+    saga, worker = engine.start("outer"), engine.worker("outer", "inner")
+    worker.say(worker.claim_one(), "done")
+    die(engine, worker)
+    worker = engine.worker("outer", "inner")
+    plan = {"what": "saga", "type": "inner", "input": {}}
+    held = worker.claim_one()
+    wait_for(worker, held, key="inner", **plan)
+    assert worker.say(worker.claim_one(), "rejected").status == "FAILED"
+    assert worker.say(worker.claim_one(), "rejected").status == "SUSPENDED"
+    engine.retry(saga)
+    assert worker.claim_one().revision == held.revision + 1, "its key is another one"
