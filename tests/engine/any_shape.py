@@ -34,9 +34,14 @@ class Deed(NamedTuple):
 
 class World:
     """What the handlers did, and how much goes wrong there; what they do in the database is in the
-    table ``booked`` of the schema."""
+    table ``booked`` of the schema.
 
-    def __init__(self, seed: int, schema: str) -> None:
+    Args:
+        mischief: how often things go wrong: 1 is often.
+    """
+
+    def __init__(self, seed: int, schema: str, mischief: float) -> None:
+        self._mischief = mischief
         self.dice = random.Random(seed)
         table = sql.Identifier(schema, "booked")
         self._insert = sql.SQL("insert into {} values (%s, %s)").format(table)
@@ -45,7 +50,7 @@ class World:
         self.deeds: defaultdict[tuple[UUID, str, int | None], list[Deed]] = defaultdict(list)
 
     def happens(self, chance: float) -> bool:
-        return not self.is_calm and self.dice.random() < chance
+        return not self.is_calm and self.dice.random() < chance * self._mischief
 
     async def do(self, cmd: Command[Parcel]) -> str:
         """An effect that the provider makes once a key; it may fail before and after it."""

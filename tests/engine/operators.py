@@ -219,8 +219,10 @@ class Person:
 
     async def _many(self) -> None:
         act = self._dice.choice(["retry", "skip", "resolve", "cancel", "pause_saga", "resume_saga"])
-        dry = self._dice.random() < 0.4 or act in ("cancel", "resolve")
+        dry = self._dice.random() < (0.8 if act in ("cancel", "resolve") else 0.3)
         what = {"type": self._dice.choice(self._types), "limit": 20}
+        if self._dice.random() < 0.3:
+            what = {"older_than": "0 seconds", "limit": 20}
         note = self._note(f"act_many {act}")
         done = await self._try(
             *("act_many", "select problem from act_many(%s, %s, %s::text::jsonb, %s, %s)"),

@@ -28,12 +28,21 @@ class Storm:
     """Sagas of random shapes in a schema, workers that die, and people who act."""
 
     def __init__(
-        self, bench: Bench, seed: int, *, types: int, seconds: float, strict: bool
+        self,
+        bench: Bench,
+        seed: int,
+        *,
+        types: int,
+        seconds: float,
+        people: int = 2,
+        mischief: float = 1,
+        strict: bool = False,
     ) -> None:
         self.bench = bench
         self.strict = strict
+        self.people = people
         self.dice = random.Random(seed)
-        self.world = World(seed, bench.schema.name)
+        self.world = World(seed, bench.schema.name, mischief)
         self.shapes = make_shapes(seed, types, self.world)
         self.types = [shape.saga.type for shape in self.shapes if shape.saga.version == 1]
         self.signals = sorted({name for shape in self.shapes for name in shape.signals}) or ["x"]
@@ -52,7 +61,10 @@ class Storm:
         await self.bench.rows("update setting set max_deaths = 3, grace = '0.05 s', hold = '0.5 s'")
         tasks = [
             asyncio.create_task(work)
-            for work in (self._start(), self._act(1), self._act(2), self._work(1), self._work(2))
+            for work in (
+                *(self._start(), self._work(), self._work()),
+                *(self._act() for _ in range(self.people)),
+            )
         ]
         try:
             await asyncio.sleep(self.seconds)
@@ -72,7 +84,7 @@ class Storm:
                 await self.bench.client.start(connection, shape.saga, parcel)
                 await asyncio.sleep(self.dice.random() * 0.05)
 
-    async def _act(self, number: int) -> None:
+    async def _act(self) -> None:
         async with self.bench.connection() as connection:
             dice = random.Random(self.dice.random())
             person = Person(connection, dice, self.types, self.signals, self.acts)
@@ -80,7 +92,7 @@ class Storm:
                 await person.act_once()
                 await asyncio.sleep(dice.random() * 0.02)
 
-    async def _work(self, number: int) -> None:
+    async def _work(self) -> None:
         """One worker after the other: the first crashes, the second leaves in order, …"""
         dice = random.Random(self.dice.random())
         while not self.over.is_set():
@@ -267,7 +279,7 @@ class Storm:
 
 @pytest.mark.timeout(60)
 async def test_whatever_operators_do_every_saga_ends_as_it_should(bench: Bench) -> None:
-    storm = Storm(bench, 1, types=8, seconds=3, strict=False)
+    storm = Storm(bench, 1, types=8, seconds=3)
     await storm.run()
     await storm.check()
 
@@ -276,7 +288,15 @@ async def test_whatever_operators_do_every_saga_ends_as_it_should(bench: Bench) 
 @pytest.mark.parametrize("seed", range(2, 102))
 async def test_whatever_operators_do_in_a_longer_storm(bench: Bench, seed: int) -> None:
     """A seed makes the same shapes again, and much the same acts; not the same instants."""
-    storm = Storm(bench, seed, types=4 + seed % 9, seconds=6, strict=True)
+    storm = Storm(
+        bench,
+        seed,
+        types=2 + seed % 9,
+        seconds=6,
+        people=2 + seed % 2,
+        mischief=(1, 2, 0.3)[seed % 3],
+        strict=True,
+    )
     deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
     before = await bench.rows(deadlocks)
     await storm.run()
