@@ -39,7 +39,8 @@ declare
     v_diverted integer;
     v_stepped integer := 0;
 begin
-    select s.hold, s.pauses, exists (select from child) into strict v_hold, v_pauses, v_children from setting s;
+    select s.hold, s.pauses, exists (select from definition_step d where d.does = 'saga')
+    into strict v_hold, v_pauses, v_children from setting s;
     if v_children then
         -- A sub-saga's step locks like any other's below, and so would hold up whoever has locked the saga
         -- that waits for it, for which step_on() would wait in its turn.
