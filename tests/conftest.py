@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +15,9 @@ from tests.postgres.servers import (
     POSTGRES_15,
     SETTINGS,
     fresh_database,
+    make_shared_directory,
     postgres_server,
+    remove_shared_directory,
     server_directory,
 )
 
@@ -30,18 +30,12 @@ PgBouncerFactory = Callable[..., PgBouncer]
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        directory = tempfile.mkdtemp(prefix="outbox-test-")
-        os.chmod(directory, 0o711)
-        os.environ[SHARED_DIRECTORY] = directory
+        os.environ[SHARED_DIRECTORY] = str(make_shared_directory())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        directory = Path(os.environ.pop(SHARED_DIRECTORY))
-        # A process that was killed has left its server running.
-        for used in directory.iterdir():
-            EmbeddedServer(used, binaries=POSTGRES_15 if used.name == "15" else None).stop()
-        shutil.rmtree(directory)
+        remove_shared_directory(Path(os.environ.pop(SHARED_DIRECTORY)))
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,42 @@ SETTINGS = {"fsync": "off"}
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 
 
+MEMORY = Path("/dev/shm")
+ROOM = 4 << 30  # bytes
+
+
+def make_shared_directory() -> Path:
+    """A new directory for the servers that a whole run shares: in memory where there is room, for a
+    schema is two hundred files, and every test makes one."""
+    parent = None
+    with contextlib.suppress(OSError):
+        if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+            parent = MEMORY
+            for left in MEMORY.glob("outbox-test-*-*"):
+                if not _lives(int(left.name.split("-")[2])):
+                    remove_shared_directory(left)
+    directory = Path(tempfile.mkdtemp(prefix=f"outbox-test-{os.getpid()}-", dir=parent))
+    directory.chmod(0o711)
+    return directory
+
+
+def remove_shared_directory(directory: Path) -> None:
+    """Removes it, and stops the servers that processes left running in it which were killed."""
+    for used in directory.iterdir():
+        EmbeddedServer(used, binaries=POSTGRES_15 if used.name == "15" else None).stop()
+    shutil.rmtree(directory)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @contextlib.contextmanager
 def server_directory() -> Iterator[Path]:
     """A directory for a server's data. Not one of pytest's: as root those are closed to the user
