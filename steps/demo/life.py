@@ -77,12 +77,15 @@ class Life:
 
     def prepare(self, connection: psycopg.Connection[Any]) -> None:
         """Set what people would have set: a limit, a schedule, and who is told of alerts."""
-        Operator(SCHEMA).subscribe(connection, "on-call", ["alert.*"], f"mailto:{ON_CALL}")
+        Operator(SCHEMA).subscribe(
+            connection, "on-call", ["alert.*"], f"mailto:{ON_CALL}", note="somebody has to know"
+        )
         rules = Rules(SCHEMA)
-        rules.set_limit(connection, "travel", "at-once", 10)
+        rules.set_limit(connection, "travel", "at-once", 10, note="more than the airline likes")
         rules.set_schedule(
             connection, "subscription", "payment", "* * * * *",
             zone="Europe/Berlin", input=Payment.model_validate(plain_payment(self._chance)),
+            note="a customer who pays every minute",
         )  # fmt: skip
 
     def go_on(self, connection: psycopg.Connection[Any]) -> int:
