@@ -13,7 +13,7 @@ from rich.tree import Tree
 
 from outbox.viewer.saga import Moment, Overview
 
-_WRAPPED = {"what", "error", "reason", "detail", "violated", "message", "why"}
+_WRAPPED = {"what", "error", "reason", "detail", "violated", "message", "why", "change", "note"}
 STYLES = {
     "COMPLETED": "green",
     "FAILED": "red",

@@ -1,6 +1,7 @@
 """`bin/saga limit`, `schedule`, `retention`, `export`, and starts that come later or first."""
 
 import json
+import re
 
 import pytest
 
@@ -55,6 +56,10 @@ def test_limits_are_set_listed_and_dropped(registered: SagaProgram) -> None:
     ]
     shown = registered("changes", "--limit", "2").out
     assert all(word in shown for word in ("it is over", "gone", "amount 9, per 1"))
+    long = '{"amount": 3, "comment": "%s"}' % ("so long that it has to be folded " * 20)
+    assert registered("schedule", "set", "n", "order", "0 3 * * *", "--input", long).code == 0
+    line, *_ = registered("changes", "--rule", "schedule").out.splitlines()[1:]
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} +schedule +order +n +set", line)
 
 
 def test_schedules_are_set_listed_paused_and_dropped(registered: SagaProgram) -> None:
