@@ -13,9 +13,8 @@ from psycopg import sql
 
 from outbox.cli import shell
 from outbox.cli.act import NOTHING_CHANGED, DryRun, tried
-from outbox.cli.fleet import Note
 from outbox.cli.render import table
-from outbox.cli.shell import AsJson, out, print_json, settings_of
+from outbox.cli.shell import AsJson, RuleNote, out, print_json, settings_of
 from outbox.operator import Operator
 from outbox.settings import Settings
 from outbox.store.connect import Connection
@@ -110,7 +109,7 @@ def subscribe_command(
             "Without it, one is made.",
         ),
     ] = None,
-    note: Note = None,
+    note: RuleNote = None,
 ) -> None:
     """Sends events to a URL, or as mails; prints the secret that they are signed with."""
     settings = settings_of()
@@ -124,7 +123,7 @@ def subscribe_command(
     shell.with_connection(settings, work)
 
 
-def unsubscribe_command(name: Subscription, note: Note = None) -> None:
+def unsubscribe_command(name: Subscription, note: RuleNote = None) -> None:
     """Ends a subscription; what it has not been told is forgotten."""
     settings = settings_of()
 

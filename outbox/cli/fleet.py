@@ -26,7 +26,6 @@ Type = Annotated[
 Window = typer.Option(
     "--window", help="How far back: 10m, 24h, 7d.", parser=parse_duration, metavar="TIME"
 )
-Note = Annotated[str | None, typer.Option("--note", help="Why; it is kept: see bin/saga changes.")]
 Reading = Callable[[Reader, str], Awaitable[Sequence[Any]]]
 
 

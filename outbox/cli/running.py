@@ -12,9 +12,8 @@ import orjson
 import typer
 
 from outbox.cli import shell
-from outbox.cli.fleet import Note
 from outbox.cli.render import table
-from outbox.cli.shell import AsJson, out, print_json, settings_of
+from outbox.cli.shell import AsJson, RuleNote, out, print_json, settings_of
 from outbox.cli.times import parse_duration, parse_instant
 from outbox.errors import InputError
 from outbox.rules import CatchUp, Rules
@@ -50,7 +49,7 @@ def set_limit(
     counts_waiting: Annotated[
         bool, typer.Option("--counts-waiting", help="Also counts sagas that wait.")
     ] = False,
-    note: Note = None,
+    note: RuleNote = None,
 ) -> None:
     """Limits how many sagas of a type run at once, or begin in a period; effective at once."""
     _change(
@@ -61,7 +60,7 @@ def set_limit(
 
 
 @limit.command("drop")
-def drop_limit(type_: Type, name: LimitName, note: Note = None) -> None:
+def drop_limit(type_: Type, name: LimitName, note: RuleNote = None) -> None:
     """Ends a limit, one that the definition declares too."""
     _change(lambda rules, c: rules.drop_limit(c, type_, name, note=note))
 
@@ -83,7 +82,7 @@ def set_schedule(
     catch_up: Annotated[
         str, typer.Option(help="Of missed ticks none is started, the last, or all.")
     ] = "last",
-    note: Note = None,
+    note: RuleNote = None,
 ) -> None:
     """Sets a recurring saga, or changes it."""
     with shell.friendly():
@@ -108,19 +107,19 @@ def set_schedule(
 
 
 @schedule.command("drop")
-def drop_schedule(name: Name, note: Note = None) -> None:
+def drop_schedule(name: Name, note: RuleNote = None) -> None:
     """Ends a recurring saga; what it started goes on."""
     _change(lambda rules, c: rules.drop_schedule(c, name, note=note))
 
 
 @schedule.command("pause")
-def pause_schedule(name: Name, note: Note = None) -> None:
+def pause_schedule(name: Name, note: RuleNote = None) -> None:
     """Lets a recurring saga rest."""
     _change(lambda rules, c: rules.pause_schedule(c, name, note=note))
 
 
 @schedule.command("resume")
-def resume_schedule(name: Name, note: Note = None) -> None:
+def resume_schedule(name: Name, note: RuleNote = None) -> None:
     """Has a recurring saga go on; ticks of the pause are not caught up."""
     _change(lambda rules, c: rules.resume_schedule(c, name, note=note))
 
@@ -139,14 +138,14 @@ def set_retention(
         timedelta,
         typer.Argument(help="How long: 90d, 4w, …", parser=parse_duration, metavar="TIME"),
     ],
-    note: Note = None,
+    note: RuleNote = None,
 ) -> None:
     """How long finished sagas of a type are kept."""
     _change(lambda rules, c: rules.set_retention(c, type_, keep, note=note))
 
 
 @retention.command("drop")
-def drop_retention(type_: Type, note: Note = None) -> None:
+def drop_retention(type_: Type, note: RuleNote = None) -> None:
     """Finished sagas of a type are kept as long as all others again."""
     _change(lambda rules, c: rules.drop_retention(c, type_, note=note))
 

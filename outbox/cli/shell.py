@@ -39,6 +39,9 @@ EXIT_CODES = (
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
+RuleNote = Annotated[
+    str | None, typer.Option("--note", help="Why; it is kept: see bin/saga changes.")
+]
 SagaId = Annotated[str, typer.Argument(metavar="ID", help="A saga's id, or its key.")]
 
 Work = Callable[[Connection], Awaitable[int]]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from outbox.viewer.read import Reader, read
 
 Rule = Literal["limit", "schedule", "retention", "subscription"]
+RuleAct = Literal["set", "drop", "pause", "resume", "declare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class RuleChange:
     number: int
     at: datetime
     rule: Rule
-    act: Literal["set", "drop", "pause", "resume", "declare"]
+    act: RuleAct
     type: str | None
     name: str | None
     actor: str

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from outbox.viewer.changes import Rule, rule_changes
+from outbox.viewer.changes import Rule, RuleAct, rule_changes
 from outbox.web.api.operation import Answer, Operation
 from outbox.web.api.request import ApiRequest
 from outbox.web.api.shown import json_answer
@@ -31,7 +31,7 @@ class Change(BaseModel):
     number: int
     at: datetime
     rule: Rule
-    act: Literal["set", "drop", "pause", "resume", "declare"]
+    act: RuleAct
     type: str | None = Field(description="the saga type that it is about")
     name: str | None = Field(description="the limit's, schedule's or subscription's")
     actor: str
