@@ -13,6 +13,7 @@ from psycopg import sql
 from pydantic import BaseModel
 
 from outbox import Command, Happened, NotDone, Rejected, Retry, Saga, Unknown
+from tests.engine.tree import Tree
 
 TIMEOUT = 0.4
 BOOKED = "create table booked (saga_id uuid, step text, primary key (saga_id, step))"
@@ -100,7 +101,7 @@ class World:
             raise RuntimeError("rolled back")
 
 
-class Shape:
+class Shape(Tree):
     """A saga type of a random shape; the same seed makes the same one, in any version.
 
     Args:
@@ -116,16 +117,12 @@ class Shape:
         limit = timedelta(seconds=self.dice.uniform(0.5, 4)) if self.dice.random() < 0.3 else None
         self.saga = Saga(name, input=Parcel, version=version, deadline=limit)
         self.signals: list[str] = []
-        self._line(depth=0)
+        self.line(depth=0)
         self.has_pivot = self.dice.random() < 0.4
         if self.has_pivot:
             self._step(self._name(), pivot=True)
             for _ in range(self.dice.randrange(3)):
                 self._after_pivot()
-
-    def _line(self, depth: int) -> None:
-        for _ in range(self.dice.randrange(1, 4)):
-            self._node(depth)
 
     def _name(self) -> str:
         return f"n{len(self.saga.steps)}"
@@ -138,7 +135,7 @@ class Shape:
             no_effect=(ConnectionError,),
         )
 
-    def _node(self, depth: int) -> None:
+    def node(self, depth: int) -> None:
         kinds = ["step", "step", "step", "each", "sleep", "skipped", "signal", "best effort"]
         kinds += ["asked", "asked", "booked"]
         if self.others and depth < 2:
@@ -170,16 +167,9 @@ class Shape:
                 other = self.dice.choice(self.others)
                 self.saga.run(name, other, input=lambda cmd: cmd.input)
             case "parallel":
-                with self.saga.parallel(name) as group:
-                    for _ in range(self.dice.randrange(1, 4)):
-                        with group.branch():
-                            self._line(depth + 1)
+                self.parallel(name, depth)
             case "choice":
-                with self.saga.choice(name) as choice:
-                    for _ in range(self.dice.randrange(1, 3)):
-                        holds = self.dice.random() < 0.5
-                        with choice.when(lambda cmd, holds=holds: holds):
-                            self._line(depth + 1)
+                self.choice(name, depth)
 
     def _step(self, name: str, *, asks: bool = False, **more: Any) -> None:
         world = self.world

@@ -12,12 +12,13 @@ import pytest
 from outbox import App, Command, Rejected, Retry, Saga
 from outbox.errors import NotApplicableError
 from tests.engine.bench import Bench, Note, make_saga
+from tests.engine.tree import Tree
 
 QUICK = Retry(attempts=4, base=0.001, cap=0.002, no_effect=(ConnectionError,))
 SHAPES = 40
 
 
-class Made:
+class Made(Tree):
     """A saga of a random shape, and what its handlers did."""
 
     def __init__(self, seed: int, others: list[Saga[Note]]) -> None:
@@ -29,7 +30,7 @@ class Made:
         self.done: Counter[str] = Counter()
         self.undone: Counter[str] = Counter()
         self.tried: Counter[str] = Counter()
-        self._line(depth=0)
+        self.line(depth=0)
         if self.dice.random() < 0.4:
             self._pivot()
         candidates = [None, *self.steps, *self.steps]
@@ -47,11 +48,7 @@ class Made:
         starts_others = any(step.does == "saga" for step in self.saga.steps)
         return not (starts_others or self.has_pivot or self.signals)
 
-    def _line(self, depth: int) -> None:
-        for _ in range(self.dice.randrange(1, 4)):
-            self._node(depth)
-
-    def _node(self, depth: int) -> None:
+    def node(self, depth: int) -> None:
         kinds = ["step", "step", "step", "each", "sleep", "skipped", "signal", "best effort"]
         if self.others and depth == 0:
             kinds.append("sub")
@@ -75,16 +72,9 @@ class Made:
             case "sub":
                 self.saga.run(name, self.dice.choice(self.others), input=lambda cmd: cmd.input)
             case "parallel":
-                with self.saga.parallel(name) as group:
-                    for _ in range(self.dice.randrange(1, 4)):
-                        with group.branch():
-                            self._line(depth + 1)
+                self.parallel(name, depth)
             case "choice":
-                with self.saga.choice(name) as choice:
-                    for _ in range(self.dice.randrange(1, 3)):
-                        holds = self.dice.random() < 0.5
-                        with choice.when(lambda cmd, holds=holds: holds):
-                            self._line(depth + 1)
+                self.choice(name, depth)
 
     def _step(self, name: str, **more: object) -> None:
         async def act(cmd: Command[Note]) -> str:
