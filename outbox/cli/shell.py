@@ -93,7 +93,7 @@ def friendly() -> Iterator[None]:
         fail(f"an argument or a file is not UTF-8: {error}")
     except psycopg.OperationalError as error:
         reason = " ".join(str(error).split())
-        fail(f"the database cannot be used: {reason}. Check OUTBOX_DSN and that Postgres runs")
+        fail(f"the database cannot be used ({reason}). Check OUTBOX_DSN and that Postgres runs")
     except psycopg.Error as error:
         ours = from_database(error)
         fail(str(ours) if ours else f"the database refused: {' '.join(str(error).split())}")
