@@ -272,22 +272,22 @@ def test_an_operator_retries_aborts_and_the_money_comes_back(
 ) -> None:
     world, _ = finished
     operator = outbox.Operator(world.schema)
+    world.start({"handed over": CASES["mail rejected"].payment})
+    world.wait_until_settled(60)
     with psycopg.connect(world.dsn, autocommit=True) as connection:
-        saga = world.saga("mail rejected")
+        saga = world.saga("handed over")
         assert operator.retry(connection, saga.id, "the address was corrected?") == "EXECUTING"
         again = outbox.Client(world.schema).wait(connection, saga.id, timeout=30)
         assert again.status == "SUSPENDED"
         assert operator.abort(connection, saga.id, "the customer called") == "COMPENSATING"
         ended = outbox.Client(world.schema).wait(connection, saga.id, timeout=30)
     assert ended.status == "FAILED"
-    of_it = world.found()["mail rejected"]
+    of_it = world.found()["handed over"]
     assert of_it.effects == {"create": 1, "authorize": 1, "cancel": 1}
     debit, credit = sorted(of_it.entries, key=lambda entry: entry.direction, reverse=True)
     assert (debit.direction, credit.direction) == ("debit", "credit")
     assert credit.reverses == debit.id
-    undone = [
-        s for k, s, o in world.steps_of("mail rejected") if (k, o) == ("compensation", "done")
-    ]
+    undone = [s for k, s, o in world.steps_of("handed over") if (k, o) == ("compensation", "done")]
     assert undone == [LEDGER, AUTHORIZE, CREATE]
     assert world.violations() == []
 

@@ -46,12 +46,12 @@ def until(fragments: Iterator[dict[str, str]], name: str, words: str) -> str:
 
 def test_a_list_and_a_saga_change_as_the_saga_moves(served: Served, viewer: Browser) -> None:
     worker = served.engine.worker("order", lease=timedelta(hours=1))
-    with looking(viewer, "sagas?type=order") as rows:
+    with looking(viewer, "sagas?type=order&q=watched") as rows:
         until(rows, "saga-rows", "No saga fits")
         saga = start(served.engine, "order", "watched", number=1)
         row = until(rows, "saga-rows", "watched")
         assert f'data-id="{saga}" data-status="CREATED"' in row
-        held = worker.claim_one()
+        (held,) = (one for one in worker.claim() if one.command == saga)
         until(rows, "saga-rows", 'data-status="EXECUTING"')
         with looking(viewer, f"saga/{saga}") as parts:
             first = next(f for f in parts if "saga-head" in f)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,11 +48,11 @@ def test_the_list_is_paged_to_its_end(world: SimpleNamespace) -> None:
         pages += 1
     found += keys_of(answer)
     assert "link" not in answer.headers
-    assert pages == 4
     everything = world.served.engine.rows(
         "select key from instance where type = 'order' order by id desc"
     )
     assert found == [row.key for row in everything]
+    assert pages == math.ceil(len(everything) / 7) >= 4
 
 
 def test_the_list_is_filtered(world: SimpleNamespace) -> None:
