@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
+from outbox.errors import NotFoundError
 from outbox.viewer import saga
 from outbox.web.api.operation import Answer, Operation
 from outbox.web.api.problem import RETRY_AFTER, ProblemError
@@ -20,7 +21,7 @@ from outbox.web.api.shown import as_json, moments_of, shown
 from outbox.web.live import LEAVING, Fragments, Topic
 from outbox.web.site import Site
 
-_END = "end"
+_END, _GONE = "end", "gone"
 _PING = 15  # seconds
 
 
@@ -42,8 +43,9 @@ def operations() -> list[Operation]:
                 204: Answer("It has ended, and `Last-Event-ID` has seen all: do not come back."),
             },
             tag="sagas",
-            description="It ends when the saga has. After a break, go on where it was by "
-            "`Last-Event-ID`, as an EventSource does by itself.",
+            description="It ends when the saga has, or when the saga is removed, its retention "
+            "over. After a break, go on where it was by `Last-Event-ID`, as an "
+            "EventSource does by itself.",
             path_parameters={"id": "the id of the saga"},
             streams=True,
             problems=(404,),
@@ -84,12 +86,14 @@ async def _stream(
     topic = Topic(("api", "saga", saga_id), loader.load, every=0.5, kept=loader.kept)
     async with site.live.watching([topic], leaving) as watcher:
         async for changed in watcher:
-            for seq in sorted(int(name) for name in changed if name != _END):
+            for seq in sorted(int(name) for name in changed if name not in (_END, _GONE)):
                 if seq > seen:
                     yield ServerSentEvent(changed[str(seq)], event="transition", id=str(seq))
                     seen = seq
             if _END in changed:
                 yield ServerSentEvent(changed[_END], event=_END)
+                return
+            if _GONE in changed:
                 return
 
 
@@ -101,10 +105,13 @@ class _Loader:
         self._seen = -1
 
     async def load(self, connection: AsyncConnection[Any]) -> Fragments:
-        """What came after what was kept."""
+        """What came after what was kept; of a saga that retention has removed, that it is gone."""
         site = self._site
         masking = site.rendering.masking
-        now = await saga.overview(connection, site.schema, self._saga_id)
+        try:
+            now = await saga.overview(connection, site.schema, self._saga_id)
+        except NotFoundError:
+            return {_GONE: ""}
         history = await saga.timeline(connection, site.schema, self._saga_id, self._seen)
         found: dict[str, str] = {}
         for one in moments_of(history, masking):
@@ -116,7 +123,8 @@ class _Loader:
 
     def kept(self, fragments: Fragments) -> None:
         """These need not be read again."""
-        self._seen = max([self._seen, *(int(name) for name in fragments if name != _END)])
+        numbers = (int(name) for name in fragments if name not in (_END, _GONE))
+        self._seen = max([self._seen, *numbers])
 
 
 def _last_event(call: ApiRequest) -> int:

@@ -119,6 +119,20 @@ def test_what_was_read_in_vain_is_read_again(
     assert broken
 
 
+def test_who_follows_what_is_removed_is_not_kept_waiting(
+    api: Served, viewer: ApiClient, worker: Worker
+) -> None:
+    """It may end and be removed between two readings."""
+    saga = api.engine.start("order", "removed", number=1)
+    with following(viewer, saga) as events:
+        assert next(events)[1] == "transition"
+        with api.engine.connection.transaction():
+            api.engine.execute("select cancel(%s, 'over')", saga)
+            api.engine.execute("select forget_sagas(array[%s::uuid], clock())", saga)
+        assert [name for _, name, _ in events] == []
+    problem_of(viewer.http.get(f"/api/sagas/{saga}/events"), 404, "not-found")
+
+
 def test_there_are_only_so_many_streams(api: Served) -> None:
     saga = api.engine.start("order", "crowded", number=1)
     with serving(api.engine.schema, tokens=TOKENS, streams=1) as small:
