@@ -9,7 +9,6 @@ from typing import Self, TypeVar
 
 import psycopg
 
-from outbox.engine.clock import clock
 from outbox.store.connect import Connection, connect
 from outbox.telemetry import Telemetry
 
@@ -20,7 +19,10 @@ _FIRST_WAIT = 0.1
 
 def is_transient(error: psycopg.Error) -> bool:
     """Whether the same statement may well succeed later: the database is away, restarting, failing
-    over, overloaded, or ended the transaction in another's favour. Not: it dislikes the data."""
+    over, overloaded, or ended the transaction in another's favour. Not: it dislikes the data, or
+    they are beyond a limit of its program."""
+    if (error.sqlstate or "").startswith("54"):
+        return False
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return True
     return (error.sqlstate or "").startswith("25006")  # read-only: a standby, not yet promoted
@@ -28,6 +30,27 @@ def is_transient(error: psycopg.Error) -> bool:
 
 class InterruptedStatementError(Exception):
     """A statement failed in a way that leaves open whether it was committed."""
+
+
+async def in_time(connection: Connection, seconds: float, statement: Awaitable[T]) -> T:
+    """The answer to a statement. The connection on which none comes in time is closed at once:
+    psycopg would first ask the server to cancel the statement, and wait ten seconds for one that
+    answers nothing.
+
+    Raises:
+        TimeoutError: no answer came in time.
+    """
+    answering = asyncio.ensure_future(statement)
+    try:
+        await asyncio.wait({answering}, timeout=seconds)
+        if not answering.done():
+            raise TimeoutError
+        return answering.result()
+    finally:
+        if not answering.done():
+            await connection.close()
+            answering.cancel()
+            await asyncio.wait({answering})
 
 
 class Link:
@@ -54,8 +77,8 @@ class Link:
         self._telemetry = telemetry
         self._longest_wait = longest_wait
         self._connection: Connection | None = None
+        self._connecting = asyncio.Lock()
         self._failures = 0
-        self.connected_since: float | None = None
 
     async def once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Runs ``work`` on the connection, waiting for one if need be.
@@ -89,23 +112,25 @@ class Link:
 
     async def drop(self) -> None:
         """Closes the connection; the next use makes a new one."""
-        connection, self._connection, self.connected_since = self._connection, None, None
+        connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
 
     async def _connected(self) -> Connection:
-        while self._connection is None or self._connection.closed:
-            try:
-                self._connection = await connect(
-                    self._dsn, prepared_statements=self._prepared, name=self._name
-                )
-            except psycopg.Error as error:
-                await self._failed(error)
-                continue
-            self.connected_since = clock()
-            if self._failures:
-                self._telemetry.emit("database_back", connection=self._name)
-        return self._connection
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        async with self._connecting:  # however many need it, it is one
+            while self._connection is None or self._connection.closed:
+                try:
+                    self._connection = await connect(
+                        self._dsn, prepared_statements=self._prepared, name=self._name
+                    )
+                except psycopg.Error as error:
+                    await self._failed(error)
+                    continue
+                if self._failures:
+                    self._telemetry.emit("database_back", connection=self._name)
+            return self._connection
 
     async def _failed(self, error: psycopg.Error) -> None:
         """Notes a failure, and waits longer after each one in a row."""
