@@ -302,7 +302,7 @@ class Executor:
                 if context is None:
                     return handler(*arguments)
                 return context.run(handler, *arguments)
-            except SystemExit as error:
+            except (SystemExit, StopIteration) as error:
                 raise _contained(error) from error
 
         def done(future: asyncio.Future[Any]) -> None:
@@ -399,4 +399,6 @@ def _to_attempt(
 def _contained(error: BaseException) -> BaseException:
     if isinstance(error, SystemExit):
         return HandlerExitedError(f"the handler called sys.exit({error.code!r})")
+    if isinstance(error, StopIteration):  # which no future takes
+        return RuntimeError("the handler raised StopIteration")
     return error
