@@ -48,6 +48,7 @@ class Lease:
         self._last_good = 0.0
         self._beaten = asyncio.Event()
         self._answered = asyncio.Event()
+        self._beating = asyncio.Lock()
         self._steady_since = 0.0
         self.worker = uuid4()
         self.hold = 30.0
@@ -91,6 +92,10 @@ class Lease:
 
     async def beat(self) -> bool:
         """One heartbeat; False when this worker was reaped and has registered anew."""
+        async with self._beating:  # who learns of a loss elsewhere is not to register beside it
+            return await self._beat()
+
+    async def _beat(self) -> bool:
         began = clock()
         worker = self.worker
 

@@ -71,6 +71,29 @@ async def test_a_coroutine_may_raise_anything(bench: Bench) -> None:
             assert (await bench.settled(saga_id, 10)).status == "FAILED"
 
 
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("it cannot even say what it is")
+
+
+async def test_a_reconcile_may_answer_anything(bench: Bench) -> None:
+    saga = make_saga()
+
+    @saga.step(nothing_to_undo="it only fails", retry=ONCE, timeout=0.2)
+    async def fail(cmd: Command[Note]) -> None:
+        raise RuntimeError("in doubt")
+
+    @fail.reconcile(retry=ONCE)
+    async def ask(cmd: Command[Note]) -> Any:
+        return Unspeakable()
+
+    await bench.rows("update setting set grace = '0 s'")
+    async with bench.worker(saga, concurrency=1):
+        for saga_id in await bench.start_many(saga, 2):
+            assert (await bench.settled(saga_id, 10)).status == "SUSPENDED"
+            assert (await bench.errors(saga_id))[-1]["type"] == "NoAnswer"
+
+
 @pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError()])
 async def test_a_subscriber_may_raise_anything(bench: Bench, error: BaseException) -> None:
     saga, heard = make_saga(), list[int]()

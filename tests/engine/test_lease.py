@@ -78,6 +78,16 @@ async def test_a_reaped_worker_registers_anew_and_its_old_attempts_are_refused(
     assert await bench.violations() == []
 
 
+async def test_a_loss_that_is_noticed_twice_at_once_is_one_new_registration(bench: Bench) -> None:
+    """A claim may learn of it just when the next heartbeat does."""
+    async with bench.worker(Gate().saga, lease=30.0, poll=60.0) as running:
+        await bench.rows("delete from worker")
+        lease = running.worker.lease
+        await asyncio.gather(lease.beat(), lease.beat(), lease.beat())
+        assert await bench.rows("select id from worker") == [(lease.worker,)]
+        assert len(running.events("worker_lost")) == 1
+
+
 async def test_a_dead_workers_command_is_run_again_by_a_live_one(bench: Bench) -> None:
     gate = Gate()
     async with bench.worker(gate.saga) as doomed:
