@@ -11,7 +11,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from outbox.engine.clock import clock
-from outbox.engine.link import InterruptedStatementError, Link, in_time
+from outbox.engine.link import InterruptedStatementError, Link
 from outbox.store.connect import Connection
 from outbox.store.functions import Functions
 from outbox.telemetry import Telemetry
@@ -100,15 +100,11 @@ class Lease:
         worker = self.worker
 
         async def work(connection: Connection) -> tuple[timedelta, int] | None:
-            statement = self._functions.heartbeat(connection, worker)
-            return await in_time(connection, self._lease * _BEATS * 2, statement)
+            return await self._functions.heartbeat(connection, worker)
 
         try:
-            found = await self._link.once(work)
-        except TimeoutError:
-            await self._link.drop()
-            return True
-        except InterruptedStatementError:
+            found = await self._link.once(work, within=self._lease * _BEATS * 2)
+        except (TimeoutError, InterruptedStatementError):
             return True
         if found is None:
             self._last_good = 0.0

@@ -32,27 +32,6 @@ class InterruptedStatementError(Exception):
     """A statement failed in a way that leaves open whether it was committed."""
 
 
-async def in_time(connection: Connection, seconds: float, statement: Awaitable[T]) -> T:
-    """The answer to a statement. The connection on which none comes in time is closed at once:
-    psycopg would first ask the server to cancel the statement, and wait ten seconds for one that
-    answers nothing.
-
-    Raises:
-        TimeoutError: no answer came in time.
-    """
-    answering = asyncio.ensure_future(statement)
-    try:
-        await asyncio.wait({answering}, timeout=seconds)
-        if not answering.done():
-            raise TimeoutError
-        return answering.result()
-    finally:
-        if not answering.done():
-            await connection.close()
-            answering.cancel()
-            await asyncio.wait({answering})
-
-
 class Link:
     """One autocommit connection, made when needed and made anew, with backoff, when it breaks.
 
@@ -78,18 +57,28 @@ class Link:
         self._longest_wait = longest_wait
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._failures = 0
 
-    async def once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def once(
+        self, work: Callable[[Connection], Awaitable[T]], *, within: float | None = None
+    ) -> T:
         """Runs ``work`` on the connection, waiting for one if need be.
+
+        Args:
+            within: seconds that the database has for its answer.
 
         Raises:
             InterruptedStatementError: it may or may not have been committed; ask before going on.
+            TimeoutError: the same, and the next use makes a new connection.
             psycopg.Error: the database refused it, and will again.
         """
         connection = await self._connected()
         try:
-            result = await work(connection)
+            if within is None:
+                result = await work(connection)
+            else:
+                result = await self._answer(connection, work, within)
         except psycopg.Error as error:
             if not is_transient(error):
                 raise
@@ -115,6 +104,34 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+    async def close(self) -> None:
+        """Closes the connection, and what was left behind of others."""
+        await self.drop()
+        for leaving in self._leaving:
+            leaving.cancel()
+        if self._leaving:
+            await asyncio.wait(set(self._leaving))
+
+    async def _answer(
+        self, connection: Connection, work: Callable[[Connection], Awaitable[T]], within: float
+    ) -> T:
+        """What ``work`` returns, if it does so in time; else the connection is left behind. psycopg
+        asks the server to cancel the statement, and may wait ten seconds for one that hangs: that is
+        waited for elsewhere."""
+        answering = asyncio.ensure_future(work(connection))
+        try:
+            await asyncio.wait({answering}, timeout=within)
+        finally:
+            if not answering.done():
+                if self._connection is connection:
+                    self._connection = None
+                leaving = asyncio.create_task(_leave(connection, answering))
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
+        if not answering.done():
+            raise TimeoutError
+        return answering.result()
 
     async def _connected(self) -> Connection:
         if self._connection is not None and not self._connection.closed:
@@ -151,6 +168,21 @@ class Link:
         await asyncio.sleep(wait)
 
 
+async def _leave(connection: Connection, answering: asyncio.Future[T]) -> None:
+    """Ends a statement that nobody waits for any more, and its connection."""
+    answering.cancel()
+    try:
+        await asyncio.wait({answering})
+    except asyncio.CancelledError:
+        answering.cancel()  # at which psycopg waits no longer
+        await asyncio.wait({answering})
+        raise
+    finally:
+        if not answering.cancelled():
+            answering.exception()
+        await connection.close()
+
+
 class Links:
     """Makes links to one database, and closes them all at the end; an async context manager."""
 
@@ -165,7 +197,7 @@ class Links:
 
     async def __aexit__(self, *_: object) -> None:
         for link in self._made:
-            await link.drop()
+            await link.close()
 
     def make(self, name: str, dsn: str | None = None, *, longest_wait: float = 5.0) -> Link:
         """One more link, known as ``outbox <name>`` in ``pg_stat_activity``."""

@@ -128,7 +128,7 @@ class KillStorm(Storm):
         yield process
         if process.process.poll() != -signal.SIGKILL:
             code = await asyncio.get_running_loop().run_in_executor(None, process.terminate)
-            assert code == 0, f"{process.log}: exit code {code}"
+            assert code == 0, f"exit code {code}: {process.log.read_text()[-3000:]}"
 
     def _start_process(self) -> WorkerProcess:
         process = WorkerProcess(
