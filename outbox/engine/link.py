@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 import psycopg
 
-from outbox.store.connect import Connection, connect
+from outbox.store.connect import Connection, connect, cut
 from outbox.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -57,7 +57,6 @@ class Link:
         self._longest_wait = longest_wait
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
-        self._leaving: set[asyncio.Task[None]] = set()
         self._failures = 0
 
     async def once(
@@ -102,35 +101,26 @@ class Link:
     async def drop(self) -> None:
         """Closes the connection; the next use makes a new one."""
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is not None and connection.lock.locked():
+            cut(connection)  # a handler that was left behind is using it
+        elif connection is not None:
             await connection.close()
-
-    async def close(self) -> None:
-        """Closes the connection, and what was left behind of others."""
-        await self.drop()
-        for leaving in self._leaving:
-            leaving.cancel()
-        if self._leaving:
-            await asyncio.wait(set(self._leaving))
 
     async def _answer(
         self, connection: Connection, work: Callable[[Connection], Awaitable[T]], within: float
     ) -> T:
-        """What ``work`` returns, if it does so in time; else the connection is left behind. psycopg
-        asks the server to cancel the statement, and may wait ten seconds for one that hangs: that is
-        waited for elsewhere."""
+        """What ``work`` returns, if it does so in time. Else the connection is cut, which ends it:
+        if it were cancelled, psycopg would ask the server to cancel the statement, and wait ten
+        seconds for one that hangs."""
         answering = asyncio.ensure_future(work(connection))
         try:
             await asyncio.wait({answering}, timeout=within)
+            if not answering.done():
+                raise TimeoutError
         finally:
             if not answering.done():
-                if self._connection is connection:
-                    self._connection = None
-                leaving = asyncio.create_task(_leave(connection, answering))
-                self._leaving.add(leaving)
-                leaving.add_done_callback(self._leaving.discard)
-        if not answering.done():
-            raise TimeoutError
+                cut(connection)
+                await asyncio.gather(answering, return_exceptions=True)
         return answering.result()
 
     async def _connected(self) -> Connection:
@@ -168,21 +158,6 @@ class Link:
         await asyncio.sleep(wait)
 
 
-async def _leave(connection: Connection, answering: asyncio.Future[T]) -> None:
-    """Ends a statement that nobody waits for any more, and its connection."""
-    answering.cancel()
-    try:
-        await asyncio.wait({answering})
-    except asyncio.CancelledError:
-        answering.cancel()  # at which psycopg waits no longer
-        await asyncio.wait({answering})
-        raise
-    finally:
-        if not answering.cancelled():
-            answering.exception()
-        await connection.close()
-
-
 class Links:
     """Makes links to one database, and closes them all at the end; an async context manager."""
 
@@ -197,7 +172,7 @@ class Links:
 
     async def __aexit__(self, *_: object) -> None:
         for link in self._made:
-            await link.close()
+            await link.drop()
 
     def make(self, name: str, dsn: str | None = None, *, longest_wait: float = 5.0) -> Link:
         """One more link, known as ``outbox <name>`` in ``pg_stat_activity``."""

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from outbox import App, Command, Event, Retry, Subscriber
 from outbox.engine.link import Links
 from outbox.telemetry import Telemetry
 from tests.engine.bench import Bench, Note, make_saga, until
+from tests.engine.hanging import saga as hanging
+from tests.payments.world import WorkerProcess
 
 ONCE = Retry(attempts=1)
 
@@ -200,3 +203,51 @@ async def test_an_outcome_beyond_a_limit_of_postgres_fails_alone(bench: Bench) -
         small = await bench.start(saga, "small")
         assert (await bench.settled(small, 10)).status == "COMPLETED"
         assert (await bench.settled(huge, 10)).status == "FAILED"
+
+
+async def test_transactions_whose_server_processes_hang_do_not_end_the_worker(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """In a process, for what becomes of a connection under a statement is a matter of its memory,
+    and of uvloop."""
+    await bench.register(hanging)
+    sagas = await bench.start_many(hanging, 12)
+    settings = {"OUTBOX_DSN": bench.schema.dsn, "OUTBOX_SCHEMA": bench.schema.name}
+    worker = WorkerProcess(
+        {
+            **settings,
+            "OUTBOX_LEASE": "60",
+            "OUTBOX_LOG_FORMAT": "json",
+            "OUTBOX_TRANSACTIONS": "12",
+            "OUTBOX_CONCURRENCY": "1",
+            "MALLOC_PERTURB_": "165",  # so that what is used after it was freed is noticed
+        },
+        tmp_path / "log",
+        "tests.engine.hanging:app",
+    )
+    hung: list[int] = []
+    try:
+        while len(hung) < 3 and worker.process.poll() is None:
+            for (pid,) in await bench.rows(
+                "select pid from pg_stat_activity where query like 'select ''hanging%%' "
+                "and state = 'active' and datname = current_database() and pid <> all (%s)",
+                hung,
+            ):
+                os.kill(pid, signal.SIGSTOP)
+                hung.append(pid)
+            await asyncio.sleep(0.02)
+        await until(
+            lambda: (
+                len(worker.events("late_result_refused")) >= 3 or worker.process.poll() is not None
+            )
+        )
+        while hung:
+            os.kill(hung.pop(), signal.SIGCONT)
+        for saga_id in sagas:
+            assert (await bench.settled(saga_id)).status == "FAILED"
+        assert worker.terminate() == 0, worker.log.read_text()[-3000:]
+    finally:
+        for pid in hung:
+            os.kill(pid, signal.SIGCONT)
+        if worker.process.poll() is None:
+            worker.kill()
