@@ -109,9 +109,9 @@ class Link:
     async def _answer(
         self, connection: Connection, work: Callable[[Connection], Awaitable[T]], within: float
     ) -> T:
-        """What ``work`` returns, if it does so in time. Else the connection is cut, which ends it:
-        if it were cancelled, psycopg would ask the server to cancel the statement, and wait ten
-        seconds for one that hangs."""
+        """What ``work`` returns, if it does so in time. Else psycopg asks the server to cancel the
+        statement, which one that waits for a lock does; a server that hangs would not, and psycopg
+        would wait for ten seconds, so after half as long again the connection is cut."""
         answering = asyncio.ensure_future(work(connection))
         try:
             await asyncio.wait({answering}, timeout=within)
@@ -119,8 +119,12 @@ class Link:
                 raise TimeoutError
         finally:
             if not answering.done():
-                cut(connection)
+                answering.cancel()
+                await asyncio.wait({answering}, timeout=within / 2)
+                if not answering.done():
+                    cut(connection)
                 await asyncio.gather(answering, return_exceptions=True)
+                await self.drop()
         return answering.result()
 
     async def _connected(self) -> Connection:
