@@ -41,6 +41,7 @@ from outbox.store.migrate import require_current
 from outbox.telemetry import Telemetry
 
 _ONCE_LINKS = 2
+_HELD = 0.8  # of the lease: how often a worker compares what it holds with what it knows of
 
 
 class LifespanError(OutboxError):
@@ -149,7 +150,6 @@ class Worker:
                 self._telemetry,
                 lease=settings.lease,
                 types=hand.types,
-                check_held=lambda: claimer.check_held(),
             )
             memories = Memories([link("once") for _ in range(_ONCE_LINKS)], self._functions, lease)
             self._executor = Executor(
@@ -221,6 +221,8 @@ class Worker:
             always = [
                 asyncio.create_task(lease.keep(), name="lease"),
                 asyncio.create_task(lease.sweep(link("reap")), name="reap"),
+                # Not by the heartbeats' own task, which is to wait for nothing.
+                asyncio.create_task(claimer.watch_held(settings.lease * _HELD), name="held"),
                 asyncio.create_task(wake.listen(), name="listen"),
                 asyncio.create_task(advancer.run(), name="advance"),
                 asyncio.create_task(schedules.run(), name="schedules"),

@@ -160,7 +160,7 @@ def keep(runnable: Runnable, value: object, limits: Lease) -> Outcome:
             case Unknown(reason=reason):
                 return Retried({"type": "Unknown", "message": storable(reason)}, give_up=True)
             case _:
-                message = f"a reconcile returns Happened, NotDone or Unknown, not {value!r:.80}"
+                message = f"a reconcile returns Happened, NotDone or Unknown, not {_shown(value)}"
                 return Retried({"type": "NoAnswer", "message": storable(message)}, give_up=True)
     if value is None:
         return Done(None)
@@ -169,6 +169,13 @@ def keep(runnable: Runnable, value: object, limits: Lease) -> Outcome:
     except Exception as error:  # noqa: BLE001 - pydantic calls the user's serializers
         return _not_storable(describe(error)["message"])
     return _problem(result, limits) or Done(result)
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # noqa: BLE001 - it cannot even say what it is; its type then has to do
+        return f"some {type(value).__name__}"
 
 
 def checked(outcome: Branched, limits: Lease) -> Outcome:

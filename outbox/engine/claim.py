@@ -79,6 +79,12 @@ class Claimer:
             else:
                 await self._wait_for_room(_BUSY_WAIT)
 
+    async def watch_held(self, every: float) -> None:
+        """Checks every so many seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(every)
+            await self.check_held()
+
     async def check_held(self) -> None:
         """Releases what the database says this worker holds and this worker knows nothing of: the
         claim that took it was committed, but its answer was lost."""

@@ -31,7 +31,7 @@ from outbox.engine.lease import Lease
 from outbox.engine.threads import DrainingError, Threads
 from outbox.engine.trace import CallSpan, Tracer
 from outbox.engine.watch import Watch, Watched
-from outbox.store.connect import Connection
+from outbox.store.connect import Connection, cut
 from outbox.telemetry import Telemetry
 
 Then = Callable[[HeldCommand, Attempt | None], None]
@@ -122,7 +122,7 @@ class Executor:
 
     async def execute(self, held: HeldCommand, tx: Connection) -> Attempt | None:
         """One attempt of a transactional step; None: it was not begun. The transaction's connection
-        is closed when the handler outlives its time."""
+        is cut when the handler outlives its time."""
         await self._lease.fresh()
         if clock() > held.begin_before:
             return None
@@ -302,7 +302,7 @@ class Executor:
                 if context is None:
                     return handler(*arguments)
                 return context.run(handler, *arguments)
-            except SystemExit as error:
+            except (SystemExit, StopIteration) as error:
                 raise _contained(error) from error
 
         def done(future: asyncio.Future[Any]) -> None:
@@ -325,7 +325,7 @@ class Executor:
         span: CallSpan | None = None,
     ) -> tuple[Watched, Outcome | None, Any]:
         """Runs a transactional handler to its end; when it is cancelled itself, it ends the handler
-        first. Closes the connection of a handler that is left behind."""
+        first. Cuts the connection of a handler that is left behind."""
         waiting: asyncio.Future[tuple[Outcome | None, Any]] = self._loop.create_future()
 
         def ended(_: Watched, failure: Outcome | None, value: Any) -> None:
@@ -345,10 +345,10 @@ class Executor:
                 self._watch.stop(watched, "dropped")
                 await waiting
             if watched.is_left_behind:
-                await tx.close()
+                cut(tx)
             raise
         if watched.is_left_behind:
-            await tx.close()
+            cut(tx)
         return watched, failure, value
 
     def _say(self, watched: Watched, failure: Outcome | None, value: Any) -> None:
@@ -399,4 +399,6 @@ def _to_attempt(
 def _contained(error: BaseException) -> BaseException:
     if isinstance(error, SystemExit):
         return HandlerExitedError(f"the handler called sys.exit({error.code!r})")
+    if isinstance(error, StopIteration):  # which no future takes
+        return RuntimeError("the handler raised StopIteration")
     return error

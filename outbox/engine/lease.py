@@ -6,20 +6,20 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 from outbox.engine.clock import clock
 from outbox.engine.link import InterruptedStatementError, Link
 from outbox.store.connect import Connection
-from outbox.store.functions import Functions, Lost
+from outbox.store.functions import Functions
 from outbox.telemetry import Telemetry
 
 # Of the lease: when a silent worker counts as dead, how often it beats, how old a heartbeat may be
-# for an effect to begin, how often the dead are looked for. Dead and found together stay below 1.
-_EXPIRES, _BEATS, _BEGINS, _SWEEPS = 0.8, 0.2, 0.6, 0.15
-_HELD_EVERY = 4  # heartbeats
+# for an effect to begin. The dead are looked for after each heartbeat: dead and found together stay
+# below 1.
+_EXPIRES, _BEATS, _BEGINS = 0.8, 0.18, 0.6
 
 
 class Lease:
@@ -29,8 +29,6 @@ class Lease:
         link: the heartbeat's own connection.
         lease: seconds within which a dead worker's commands are released.
         types: what this worker can run.
-        check_held: called every few heartbeats, to compare what the database says this worker holds
-            with what it knows of.
     """
 
     def __init__(
@@ -41,16 +39,17 @@ class Lease:
         *,
         lease: float,
         types: Sequence[tuple[str, int]],
-        check_held: Callable[[], Awaitable[None]],
     ) -> None:
         self._link = link
         self._functions = functions
         self._telemetry = telemetry
         self._lease = lease
         self._types = types
-        self._check_held = check_held
         self._last_good = 0.0
         self._beaten = asyncio.Event()
+        self._answered = asyncio.Event()
+        self._beating = asyncio.Lock()
+        self._steady_since = 0.0
         self.worker = uuid4()
         self.hold = 30.0
         self.max_result_bytes = 262144
@@ -93,19 +92,19 @@ class Lease:
 
     async def beat(self) -> bool:
         """One heartbeat; False when this worker was reaped and has registered anew."""
+        async with self._beating:  # who learns of a loss elsewhere is not to register beside it
+            return await self._beat()
+
+    async def _beat(self) -> bool:
         began = clock()
         worker = self.worker
 
         async def work(connection: Connection) -> tuple[timedelta, int] | None:
-            async with asyncio.timeout(self._lease * _BEATS * 2):
-                return await self._functions.heartbeat(connection, worker)
+            return await self._functions.heartbeat(connection, worker)
 
         try:
-            found = await self._link.once(work)
-        except TimeoutError:
-            await self._link.drop()
-            return True
-        except InterruptedStatementError:
+            found = await self._link.once(work, within=self._lease * _BEATS * 2)
+        except (TimeoutError, InterruptedStatementError):
             return True
         if found is None:
             self._last_good = 0.0
@@ -122,23 +121,21 @@ class Lease:
 
     async def keep(self) -> None:
         """Beats until cancelled."""
-        beats = 0
         while True:
             await asyncio.sleep(self._lease * _BEATS)
             await self.beat()
-            beats += 1
-            if beats % _HELD_EVERY == 0:
-                await self._check_held()
 
     async def sweep(self, link: Link) -> None:
-        """Reaps until cancelled. Only after one whole lease of uninterrupted connection: when the
-        database was away, the others need that long to be heard again."""
+        """Reaps until cancelled. Each time right after a heartbeat that was answered at once, and
+        only after one whole lease of such: when the database was away or stood still, the others
+        need that long to be heard again."""
         while True:
-            await asyncio.sleep(self._lease * _SWEEPS)
-            since = link.connected_since
-            young = since is None or clock() - since < self._lease * _EXPIRES
+            await self._answered.wait()
+            self._answered.clear()
+            if clock() - self._steady_since < self._lease * _EXPIRES:
+                continue
             try:
-                lost = await link.once(_ping if young else self._functions.reap)
+                lost = await link.once(self._functions.reap)
             except InterruptedStatementError:
                 continue
             for row in lost:
@@ -172,13 +169,11 @@ class Lease:
             self._telemetry.emit("worker_left", worker=str(worker))
 
     def _note_good(self, began: float, hold: timedelta, max_result_bytes: int) -> None:
+        now = clock()
+        if now - began > self._lease * _BEATS or began - self._last_good > self._lease * _BEGINS:
+            self._steady_since = now
         self._last_good = began
         self.hold = hold.total_seconds()
         self.max_result_bytes = max_result_bytes
         self._beaten.set()
-
-
-async def _ping(connection: Connection) -> list[Lost]:
-    """Shows that the connection lives; reaps nothing."""
-    await connection.execute("select 1")
-    return []
+        self._answered.set()

@@ -9,8 +9,7 @@ from typing import Self, TypeVar
 
 import psycopg
 
-from outbox.engine.clock import clock
-from outbox.store.connect import Connection, connect
+from outbox.store.connect import Connection, connect, cut
 from outbox.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -20,7 +19,10 @@ _FIRST_WAIT = 0.1
 
 def is_transient(error: psycopg.Error) -> bool:
     """Whether the same statement may well succeed later: the database is away, restarting, failing
-    over, overloaded, or ended the transaction in another's favour. Not: it dislikes the data."""
+    over, overloaded, or ended the transaction in another's favour. Not: it dislikes the data, or
+    they are beyond a limit of its program."""
+    if (error.sqlstate or "").startswith("54"):
+        return False
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return True
     return (error.sqlstate or "").startswith("25006")  # read-only: a standby, not yet promoted
@@ -54,19 +56,28 @@ class Link:
         self._telemetry = telemetry
         self._longest_wait = longest_wait
         self._connection: Connection | None = None
+        self._connecting = asyncio.Lock()
         self._failures = 0
-        self.connected_since: float | None = None
 
-    async def once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def once(
+        self, work: Callable[[Connection], Awaitable[T]], *, within: float | None = None
+    ) -> T:
         """Runs ``work`` on the connection, waiting for one if need be.
+
+        Args:
+            within: seconds that the database has for its answer.
 
         Raises:
             InterruptedStatementError: it may or may not have been committed; ask before going on.
+            TimeoutError: the same, and the next use makes a new connection.
             psycopg.Error: the database refused it, and will again.
         """
         connection = await self._connected()
         try:
-            result = await work(connection)
+            if within is None:
+                result = await work(connection)
+            else:
+                result = await self._answer(connection, work, within)
         except psycopg.Error as error:
             if not is_transient(error):
                 raise
@@ -89,23 +100,48 @@ class Link:
 
     async def drop(self) -> None:
         """Closes the connection; the next use makes a new one."""
-        connection, self._connection, self.connected_since = self._connection, None, None
-        if connection is not None:
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.lock.locked():
+            cut(connection)  # a handler that was left behind is using it
+        elif connection is not None:
             await connection.close()
 
+    async def _answer(
+        self, connection: Connection, work: Callable[[Connection], Awaitable[T]], within: float
+    ) -> T:
+        """What ``work`` returns, if it does so in time. Else psycopg asks the server to cancel the
+        statement, which one that waits for a lock does; a server that hangs would not, and psycopg
+        would wait for ten seconds, so after half as long again the connection is cut."""
+        answering = asyncio.ensure_future(work(connection))
+        try:
+            await asyncio.wait({answering}, timeout=within)
+            if not answering.done():
+                raise TimeoutError
+        finally:
+            if not answering.done():
+                answering.cancel()
+                await asyncio.wait({answering}, timeout=within / 2)
+                if not answering.done():
+                    cut(connection)
+                await asyncio.gather(answering, return_exceptions=True)
+                await self.drop()
+        return answering.result()
+
     async def _connected(self) -> Connection:
-        while self._connection is None or self._connection.closed:
-            try:
-                self._connection = await connect(
-                    self._dsn, prepared_statements=self._prepared, name=self._name
-                )
-            except psycopg.Error as error:
-                await self._failed(error)
-                continue
-            self.connected_since = clock()
-            if self._failures:
-                self._telemetry.emit("database_back", connection=self._name)
-        return self._connection
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        async with self._connecting:  # however many need it, it is one
+            while self._connection is None or self._connection.closed:
+                try:
+                    self._connection = await connect(
+                        self._dsn, prepared_statements=self._prepared, name=self._name
+                    )
+                except psycopg.Error as error:
+                    await self._failed(error)
+                    continue
+                if self._failures:
+                    self._telemetry.emit("database_back", connection=self._name)
+            return self._connection
 
     async def _failed(self, error: psycopg.Error) -> None:
         """Notes a failure, and waits longer after each one in a row."""

@@ -278,6 +278,20 @@ class Deliverer:
                     assert sender is not None, "only who can send takes such jobs"
                     await sender.send(event, taken.url, taken.secrets or [], taken.timeout)
                 else:
-                    await self._subscribers[subscription].handler(event)
+                    await _told(self._subscribers[subscription], event)
         except TimeoutError as error:
             raise NotDeliveredError(f"not done within {seconds:g} seconds") from error
+
+
+async def _told(subscriber: Subscriber, event: Event) -> None:
+    """Calls a subscriber, which can end neither the worker nor, by a cancellation of its own doing,
+    what looks like the worker's."""
+    try:
+        await subscriber.handler(event)
+    except SystemExit as error:
+        raise NotDeliveredError(f"the subscriber called sys.exit({error.code!r})") from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise NotDeliveredError("the subscriber was cancelled from within") from error

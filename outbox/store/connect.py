@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -76,6 +79,14 @@ async def connect(
     )
     await configure(connection)
     return connection
+
+
+def cut(connection: Connection) -> None:
+    """Breaks a connection that somebody else may be waiting on, whose statement then fails. To
+    close it would free what libpq is using for them, and corrupt this process's memory."""
+    if not connection.closed:
+        with socket.socket(fileno=os.dup(connection.fileno())) as ours, suppress(OSError):
+            ours.shutdown(socket.SHUT_RDWR)
 
 
 def make_pool(dsn: str, *, size: int, prepared_statements: bool, name: str) -> Pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import defaultdict
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -16,7 +17,11 @@ from outbox import Command, Happened, NotDone, Rejected, Retry, Saga, Unknown
 from tests.engine.tree import Tree
 
 TIMEOUT = 0.4
-BOOKED = "create table booked (saga_id uuid, step text, primary key (saga_id, step))"
+BOOKED = (
+    "create table booked (n bigint generated always as identity, saga_id uuid, step text, "
+    "undone boolean)"
+)
+"""What transactional steps have done, in order."""
 
 
 class Parcel(BaseModel):
@@ -34,7 +39,7 @@ class Deed(NamedTuple):
 
 
 class World:
-    """What the handlers did, and how much goes wrong there; what they do in the database is in the
+    """What the handlers did, and how much goes wrong there; what they do in transactions is in the
     table ``booked`` of the schema.
 
     Args:
@@ -45,8 +50,8 @@ class World:
         self._mischief = mischief
         self.dice = random.Random(seed)
         table = sql.Identifier(schema, "booked")
-        self._insert = sql.SQL("insert into {} values (%s, %s)").format(table)
-        self._delete = sql.SQL("delete from {} where saga_id = %s and step = %s").format(table)
+        columns = sql.SQL("insert into {} (saga_id, step, undone) values (%s, %s, %s)")
+        self._book = columns.format(table)
         self.is_calm = False
         self.deeds: defaultdict[tuple[UUID, str, int | None], list[Deed]] = defaultdict(list)
 
@@ -55,6 +60,7 @@ class World:
 
     async def do(self, cmd: Command[Parcel]) -> str:
         """An effect that the provider makes once a key; it may fail before and after it."""
+        until = time.time() + TIMEOUT
         await asyncio.sleep(self.dice.random() * 0.01)
         if self.happens(0.06):
             raise Rejected(cmd.step)
@@ -62,19 +68,20 @@ class World:
             raise ConnectionError("not reached")
         if self.happens(0.03):
             await asyncio.sleep(TIMEOUT * 2)
-        self.deeds[cmd.saga_id, cmd.step, cmd.element].append(Deed(False, cmd.idempotency_key))
+        await self.note(cmd, Deed(False, cmd.idempotency_key), until)
         cmd.emit("parcel.moved", {"by": cmd.idempotency_key})
         if self.happens(0.12):
             raise RuntimeError("the answer was lost")
         return cmd.step
 
     async def undo(self, cmd: Command[Parcel]) -> None:
+        until = time.time() + TIMEOUT
         await asyncio.sleep(self.dice.random() * 0.01)
         if self.happens(0.06):
             raise Rejected("not now")
         if self.happens(0.15):
             raise ConnectionError("not reached")
-        self.deeds[cmd.saga_id, cmd.step, cmd.element].append(Deed(True, cmd.idempotency_key))
+        await self.note(cmd, Deed(True, cmd.idempotency_key), until)
         if self.happens(0.1):
             raise RuntimeError("the answer was lost")
 
@@ -84,19 +91,28 @@ class World:
             return Unknown("nobody is at home")
         if self.happens(0.2):
             raise RuntimeError("no answer")
+        return Happened(cmd.step) if await self.is_done(cmd) else NotDone()
+
+    async def note(self, cmd: Command[Parcel], deed: Deed, until: float) -> None:
+        """Makes the effect, unless it is later than ``until``: by its timeout a caller tells how
+        long its call is good for, and a provider that minds makes no effect after that."""
+        self.deeds[cmd.saga_id, cmd.step, cmd.element].append(deed)
+
+    async def is_done(self, cmd: Command[Parcel]) -> bool:
+        """Whether the command's step has had its effect."""
         there = self.deeds[cmd.saga_id, cmd.step, cmd.element]
-        return Happened(cmd.step) if there and not there[-1].undone else NotDone()
+        return bool(there) and not there[-1].undone
 
     async def book(self, cmd: Command[Parcel], tx: Any) -> str:
         """An effect in the database itself, which happens once or not at all."""
-        await tx.execute(self._insert, (cmd.saga_id, cmd.step))
+        await tx.execute(self._book, (cmd.saga_id, cmd.step, False))
         cmd.emit("parcel.moved", {"by": cmd.idempotency_key})
         if self.happens(0.15):
             raise RuntimeError("rolled back")
         return cmd.step
 
     async def unbook(self, cmd: Command[Parcel], tx: Any) -> None:
-        await tx.execute(self._delete, (cmd.saga_id, cmd.step))
+        await tx.execute(self._book, (cmd.saga_id, cmd.step, True))
         if self.happens(0.15):
             raise RuntimeError("rolled back")
 

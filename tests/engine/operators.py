@@ -20,6 +20,7 @@ REFUSALS = {
     "SG005",  # the act does not apply
     "SG006",  # the saga has moved on
 }
+_LOST = ("57P01", "57P02", "57P03")
 _SUSPENDED_FIRST = """
     select o.id, o.seq, exists (
         select from outbox s where (s.id = o.id or s.root = o.id) and s.status = 'SUSPENDED')
@@ -29,6 +30,13 @@ _STEPS = """
     select step || coalesce('/' || element, '') from transition
     where saga_id = %s and outcome = 'done' and kind = 'action'
 """
+
+
+def is_lost(error: psycopg.Error) -> bool:
+    """Whether the connection is lost, and with it the answer."""
+    return isinstance(error, psycopg.OperationalError) and (
+        error.sqlstate is None or error.sqlstate in _LOST or error.sqlstate.startswith("08")
+    )
 
 
 @dataclass
@@ -110,6 +118,9 @@ class Person:
         try:
             found = await self._rows(statement, *given)
         except psycopg.Error as error:
+            if is_lost(error):
+                self._acts.expected[note] = (0, float("inf"))
+                raise
             self._acts.expected[note] = (0, 0)
             self._acts.counts[f"{name} {error.sqlstate}"] += 1
             if error.sqlstate not in REFUSALS:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections import Counter
-from collections.abc import AsyncIterator
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
+from uuid import UUID
+
+import psycopg
 
 from outbox import App
+from outbox.definition.step import Step
 from outbox.rules import Rules
 from tests.engine.any_shape import BOOKED, Parcel, Shape, World, make_shapes
 from tests.engine.bench import Bench, Running, until
-from tests.engine.operators import Acts, Person
+from tests.engine.operators import Acts, Person, is_lost
 
 LEFT_OVER = {
     table: f"select count(*) from {table}"  # noqa: S608 - a list of ours
@@ -47,7 +51,7 @@ class Storm:
         self.strict = strict
         self.people = people
         self.dice = random.Random(seed)
-        self.world = World(seed, bench.schema.name, mischief)
+        self.world = self.make_world(seed, mischief)
         self.shapes = make_shapes(seed, types, self.world)
         self.types = [shape.saga.type for shape in self.shapes if shape.saga.version == 1]
         self.signals = sorted({name for shape in self.shapes for name in shape.signals}) or ["x"]
@@ -55,6 +59,10 @@ class Storm:
         self.acts = Acts()
         self.heard: list[Running] = []
         self.over = asyncio.Event()
+
+    def make_world(self, seed: int, mischief: float) -> World:
+        """What the handlers act upon."""
+        return World(seed, self.bench.schema.name, mischief)
 
     def shape_of(self, type_: str) -> Shape:
         return next(s for s in self.shapes if s.saga.type == type_)
@@ -64,15 +72,13 @@ class Storm:
         await self.bench.register(*(shape.saga for shape in self.shapes))
         await self.bench.rows(BOOKED)
         await self.bench.rows("update setting set max_deaths = 3, grace = '0.05 s', hold = '0.5 s'")
-        tasks = [
-            asyncio.create_task(work)
-            for work in (
-                *(self._start(), self._work(), self._work()),
-                *(self._act() for _ in range(self.people)),
-            )
-        ]
+        tasks = [asyncio.create_task(part) for part in self.parts()]
         try:
-            await asyncio.sleep(self.seconds)
+            ended, _ = await asyncio.wait(
+                tasks, timeout=self.seconds, return_when=asyncio.FIRST_EXCEPTION
+            )
+            for task in ended:
+                task.result()
             self.over.set()
             await asyncio.gather(*tasks)
         finally:
@@ -81,21 +87,38 @@ class Storm:
             await asyncio.wait(tasks)
         await self._calm_down()
 
+    def parts(self) -> list[Coroutine[Any, Any, None]]:
+        """What goes on at the same time."""
+        people = [self._act() for _ in range(self.people)]
+        return [self._start(), self._work(), self._work(), *people]
+
     async def _start(self) -> None:
-        async with self.bench.connection() as connection:
-            while not self.over.is_set():
-                shape = self.dice.choice(self.shapes)
-                parcel = Parcel(customer=f"customer-{self.dice.randrange(4)}")
-                await self.bench.client.start(connection, shape.saga, parcel)
-                await asyncio.sleep(self.dice.random() * 0.05)
+        while not self.over.is_set():
+            async with self.may_lose_connection(), self.bench.connection() as connection:
+                while not self.over.is_set():
+                    shape = self.dice.choice(self.shapes)
+                    parcel = Parcel(customer=f"customer-{self.dice.randrange(4)}")
+                    await self.bench.client.start(connection, shape.saga, parcel)
+                    await asyncio.sleep(self.dice.random() * 0.05)
 
     async def _act(self) -> None:
-        async with self.bench.connection() as connection:
-            dice = random.Random(self.dice.random())
-            person = Person(connection, dice, self.types, self.signals, self.acts)
-            while not self.over.is_set():
-                await person.act_once()
-                await asyncio.sleep(dice.random() * 0.02)
+        dice = random.Random(self.dice.random())
+        while not self.over.is_set():
+            async with self.may_lose_connection(), self.bench.connection() as connection:
+                person = Person(connection, dice, self.types, self.signals, self.acts)
+                while not self.over.is_set():
+                    await person.act_once()
+                    await asyncio.sleep(dice.random() * 0.02)
+
+    @contextlib.asynccontextmanager
+    async def may_lose_connection(self) -> AsyncIterator[None]:
+        """For somebody who then takes another one."""
+        try:
+            yield
+        except psycopg.OperationalError as error:
+            if not is_lost(error):
+                raise
+            await asyncio.sleep(0.05)
 
     async def _work(self) -> None:
         """One worker after the other: the first crashes, the second leaves in order, …"""
@@ -108,7 +131,7 @@ class Storm:
                     await running.crash()
 
     @contextlib.asynccontextmanager
-    async def _worker(self) -> AsyncIterator[Running]:
+    async def _worker(self) -> AsyncIterator[Any]:
         app = App([shape.saga for shape in self.shapes])
         async with self.bench.worker(app, lease=1.0, poll=0.1, shutdown_grace=1.0) as running:
             self.heard.append(running)
@@ -188,12 +211,7 @@ class Storm:
         """What must hold whatever has happened."""
         rows = self.bench.rows
         print(dict(sorted(self.acts.counts.items())))  # shown where the test fails
-        trouble = [
-            fields
-            for running in self.heard
-            for name in ("database_trouble", "internal_error", "outcome_not_storable")
-            for fields in running.events(name)
-        ]
+        trouble = self.trouble()
         if not self.strict:  # whoever is ended in favour of an act on many sagas tries again
             trouble = [fields for fields in trouble if fields.get("sqlstate") != "40P01"]
         assert trouble == [], "\n".join(str(fields.get("error")) for fields in trouble)
@@ -207,6 +225,16 @@ class Storm:
         await self._check_acts()
         await self._check_events()
         await self._check_effects()
+        await self._check_history()
+
+    def trouble(self) -> list[dict[str, Any]]:
+        """What workers told of that should not have happened."""
+        return [
+            fields
+            for running in self.heard
+            for name in ("database_trouble", "internal_error", "outcome_not_storable")
+            for fields in running.events(name)
+        ]
 
     async def _check_acts(self) -> None:
         """What was accepted stands in ``act`` once, what was refused or only tried nowhere."""
@@ -260,10 +288,55 @@ class Storm:
                 problems.append((saga, name, f"was not undone: {deeds}"))
             if status == "COMPLETED" and any(deed.undone for deed in deeds):
                 problems.append((saga, name, f"was undone: {deeds}"))
-        for saga, step in await rows("select saga_id, step from booked"):
+        for saga, step in await rows(
+            "select saga_id, step from booked group by 1, 2 "
+            "having (array_agg(undone order by n desc))[1] = false"
+        ):
             if sagas[saga][1] == "FAILED" and not (saga in resolved or (saga, step) in by_hand):
                 problems.append((saga, step, "is still booked"))
         assert problems == [], await self._tell(problems)
+
+    async def _check_history(self) -> None:
+        """What was done in transactions is what the history says, no more and no less; of what was
+        done outside there is all that it says, and nothing that it does not know of."""
+        rows = self.bench.rows
+        transactional = {
+            (shape.saga.type, node.name)
+            for shape in self.shapes
+            for node in shape.saga.steps
+            if getattr(node, "transactional", False)
+        }
+        told: defaultdict[tuple[UUID, str], list[bool]] = defaultdict(list)
+        done, known = set(), set()
+        for saga, type_, step, element, kind, outcome, worker in await rows(
+            "select t.saga_id, i.type, t.step, t.element, t.kind, t.outcome, t.worker "
+            "from transition t join instance i on i.id = t.saga_id "
+            "where t.kind in ('action', 'compensation', 'reconcile') order by t.saga_id, t.seq"
+        ):
+            if (type_, step) in transactional:
+                if outcome == "done" and worker is not None:
+                    told[saga, step].append(kind == "compensation")
+            elif kind != "compensation" and outcome in ("done", "in_doubt", "retry"):
+                known.add((saga, step, element))
+                if outcome == "done" and worker is not None and self._has_effect(type_, step):
+                    done.add((saga, step, element))
+        booked: defaultdict[tuple[UUID, str], list[bool]] = defaultdict(list)
+        for saga, step, undone in await rows("select saga_id, step, undone from booked order by n"):
+            booked[saga, step].append(undone)
+        problems = [
+            (saga, step, f"booked {booked[saga, step]}, told {told[saga, step]}")
+            for saga, step in sorted({*told, *booked})
+            if booked[saga, step] != told[saga, step]
+        ]
+        deeds = {what for what, of_it in self.world.deeds.items() if of_it}
+        problems += [(saga, step, f"{n} was not done") for saga, step, n in done - deeds]
+        problems += [(saga, step, f"{n} is in no history") for saga, step, n in deeds - known]
+        assert problems == [], await self._tell(problems)
+
+    def _has_effect(self, type_: str, step: str) -> bool:
+        """Whether a step calls ``World.do``."""
+        node = next(n for n in self.shape_of(type_).saga.steps if n.name == step)
+        return isinstance(node, Step)
 
     async def _tell(self, problems: list[Any]) -> str:
         lines: list[str] = []

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from outbox import Command, Saga
@@ -77,6 +78,16 @@ async def test_a_reaped_worker_registers_anew_and_its_old_attempts_are_refused(
     assert await bench.violations() == []
 
 
+async def test_a_loss_that_is_noticed_twice_at_once_is_one_new_registration(bench: Bench) -> None:
+    """A claim may learn of it just when the next heartbeat does."""
+    async with bench.worker(Gate().saga, lease=30.0, poll=60.0) as running:
+        await bench.rows("delete from worker")
+        lease = running.worker.lease
+        await asyncio.gather(lease.beat(), lease.beat(), lease.beat())
+        assert await bench.rows("select id from worker") == [(lease.worker,)]
+        assert len(running.events("worker_lost")) == 1
+
+
 async def test_a_dead_workers_command_is_run_again_by_a_live_one(bench: Bench) -> None:
     gate = Gate()
     async with bench.worker(gate.saga) as doomed:
@@ -129,6 +140,57 @@ async def test_nobody_is_reaped_because_the_database_was_away(
         await until(lambda: loop.time() > away + 1.5, message="longer than the lease")
         await loop.run_in_executor(None, server.start)
         await until(lambda: bool(one.events("database_back") and two.events("database_back")))
+        gate.go_on.set()
+        for saga_id in sagas:
+            assert (await bench.settled(saga_id)).status == "COMPLETED"
+        told = one.told + two.told
+        assert [name for name, _, _ in told if name in ("worker_lost", "command_reaped")] == []
+    assert sorted(gate.began) == ["then"] * 4 + ["wait 1"] * 4
+
+
+async def test_nobody_is_reaped_because_the_database_stood_still(
+    own_server: tuple[EmbeddedServer, Bench],
+) -> None:
+    """As it does with its machine, or behind a PgBouncer that was told to pause: no connection is
+    lost, and what was asked meanwhile is answered at once, in any order."""
+    (server, bench), gate = own_server, Gate()
+    async with (
+        bench.worker(gate.saga, lease=1.0) as one,
+        bench.worker(gate.saga, lease=1.0) as two,
+    ):
+        sagas = await bench.start_many(gate.saga, 4)
+        await until(lambda: len(gate.began) == 4)
+        since = asyncio.get_running_loop().time()
+        await until(lambda: asyncio.get_running_loop().time() > since + 1, message="both may reap")
+        async with bench.connection() as looker:
+            assert server.pid is not None
+            postmaster = psutil.Process(server.pid)
+            frozen = [postmaster, *postmaster.children()]
+            reapers = {
+                pid
+                for (pid,) in await bench.rows(
+                    "select pid from pg_stat_activity where application_name = 'outbox reap'"
+                )
+            }
+            for process in frozen:
+                process.suspend()
+            since = asyncio.get_running_loop().time()
+            await until(lambda: asyncio.get_running_loop().time() > since + 1.5, message="a lease")
+
+            async def have_reaped() -> bool:
+                cursor = await looker.execute(
+                    "select 1 from pg_stat_activity where pid = any (%s) and state <> 'idle'",
+                    (list(reapers),),
+                )
+                return await cursor.fetchone() is None
+
+            for process in frozen:  # those who reap before those who beat
+                if process.pid in reapers | {looker.info.backend_pid}:
+                    process.resume()
+            await until(have_reaped)
+            for process in frozen:
+                process.resume()
+        await until(lambda: one.worker.lease.is_fresh and two.worker.lease.is_fresh)
         gate.go_on.set()
         for saga_id in sagas:
             assert (await bench.settled(saga_id)).status == "COMPLETED"
