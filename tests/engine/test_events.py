@@ -18,6 +18,9 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from pgqueuer.core.qm import QueueManager
+from pgqueuer.domain.errors import FailingListenerError
+from pgqueuer.domain.models import HealthCheckEvent
 
 from outbox import App, Command, Event, Happened, Retry, Saga, Subscriber
 from outbox.definition.event import check_event_name
@@ -361,6 +364,25 @@ async def test_the_relay_comes_back_after_its_connections_were_lost(bench: Bench
         )
         await bench.start(saga)
         await until(lambda: len(heard) == 2, 30)
+
+
+async def test_the_first_probe_of_the_ear_is_heard(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, answers = QueueManager.listener_healthy, list[object]()
+
+    async def soon(manager: QueueManager, timeout: timedelta) -> object:
+        try:
+            answers.append(await probe(manager, timedelta(seconds=5)))
+        except FailingListenerError as error:
+            answers.append(error)
+        return answers[-1]
+
+    monkeypatch.setattr(QueueManager, "listener_healthy", soon)
+    app = App([make_telling(1)], subscribers=[Subscriber("audit", ["*"], counting([]))])
+    async with bench.worker(app):
+        await until(lambda: bool(answers))
+    assert isinstance(answers[0], HealthCheckEvent)
 
 
 async def test_a_trouble_long_after_another_is_not_waited_for_longer(
