@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, assert_never
 
@@ -71,7 +72,7 @@ class Attempt:
         """An attempt that failed before its handler was called, so that it has had no effect."""
         outcome = from_exception(error, held.runnable.retry)
         if isinstance(outcome, Retried):
-            outcome = Retried(outcome.error, True, outcome.give_up, outcome.after)
+            outcome = replace(outcome, no_effect=True)
         return cls(held, outcome, 0.0, 0.0, clock(), wrote_nothing=True)
 
     def replaced(self, outcome: Outcome) -> Attempt:
@@ -92,6 +93,11 @@ class Attempt:
     def error(self) -> dict[str, Any] | None:
         """What went wrong, or None."""
         return self.outcome.error if isinstance(self.outcome, Failure) else None
+
+    @property
+    def traceback(self) -> str | None:
+        """Where an exception that nobody expected comes from, or None."""
+        return self.outcome.traceback if isinstance(self.outcome, Retried) else None
 
     def to_report(self) -> Report:
         """The outcome as the database is told it."""
