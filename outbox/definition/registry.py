@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -83,8 +84,11 @@ def load_app(reference: str) -> App:
     if isinstance(found, list | tuple) and found and all(isinstance(s, Saga) for s in found):
         return App(found)
     module, _, attribute = reference.partition(":")
+    names = vars(sys.modules[module])
+    known = [name for name, value in names.items() if isinstance(value, App | Saga)]
+    hint = f"; it has {', '.join(f'{module}:{name}' for name in known)}" if known else ""
     raise ConfigurationError(
-        f"{reference!r}: module {module} has no App or Saga named {attribute!r}"
+        f"{reference!r}: module {module} has no App or Saga named {attribute!r}{hint}"
     )
 
 

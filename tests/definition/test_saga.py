@@ -1,7 +1,9 @@
 """A saga type that cannot be run is refused when it is made, and the message names the culprit."""
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,11 +189,12 @@ def test_a_retry_policy_has_bounds(given: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize(
     ("reference", "says"),
     [
-        ("nothing", "module:attribute"),
-        ("no.such.module:app", "no.such"),
-        ("tests.definition.test_saga:nowhere", "'nowhere'"),
+        ("nothing", "module:attribute, such as nothing:app"),
+        ("no.such.module:app", r"there is no module no, neither in \S+ nor installed$"),
+        ("tests/definition.py:app", "as an import does, tests.definition$"),
+        ("tests.definition.test_saga:nowhere", "'nowhere'; it has .*test_saga:a_saga"),
         ("tests.definition.test_saga:Order", "'Order'"),
-        ("tests.definition.broken:app", "ZeroDivisionError"),
+        ("tests.definition.broken:app", r"broken.py, line \d+, ZeroDivisionError"),
         (":app", "':app'"),
     ],
 )
@@ -201,6 +204,27 @@ def test_an_app_that_cannot_be_loaded_is_named(reference: str, says: str) -> Non
 
 
 several = [make()]
+a_saga = make()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x = (", r"importing faulty failed, SyntaxError: .*faulty.py, line 1"),
+        ("import not_installed", r"faulty.py, line 1, ModuleNotFoundError: .*'not_installed'"),
+        # In a library, called from the user's line.
+        ("import json\njson.loads('{')", r"faulty.py, line 2, JSONDecodeError"),
+        ("import sys\nsys.exit('no')", r"faulty.py, line 2, SystemExit: no"),
+    ],
+)
+def test_a_module_that_is_faulty_is_named_with_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    (tmp_path / "faulty.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(ConfigurationError, match=says):
+        load_app("faulty:app")
 
 
 def test_a_saga_or_a_list_of_them_is_an_app_as_well() -> None:
