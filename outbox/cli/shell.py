@@ -23,7 +23,7 @@ from rich.console import Console
 
 from outbox.definition.registry import App, load_app
 from outbox.errors import ConfigurationError, OutboxError, from_database
-from outbox.settings import Settings, load_settings
+from outbox.settings import Settings, load_settings, unknown_variables
 from outbox.store.connect import Connection, complete_dsn, connect, describe_dsn
 from outbox.store.database import database
 from outbox.store.files import sql_directory
@@ -99,8 +99,12 @@ def friendly() -> Iterator[None]:
         fail(str(ours) if ours else f"the database refused: {' '.join(str(error).split())}")
 
 
-def settings_of(**overrides: object) -> Settings:
-    """The settings, or the end of the program with a message."""
+def settings_of(*, warn: bool = True, **overrides: object) -> Settings:
+    """The settings, or the end of the program with a message. It warns on standard error of
+    variables that are none, unless the program's log is to tell of them."""
+    if warn:
+        for warning in unknown_variables():
+            err.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     with friendly():
         return load_settings(**{k: v for k, v in overrides.items() if v is not None})
 
@@ -110,7 +114,16 @@ def load_apps(references: Sequence[str], settings: Settings) -> list[App]:
     names = list(references) or [name.strip() for name in settings.apps.split(",") if name.strip()]
     if not names:
         raise ConfigurationError("OUTBOX_APPS names nothing to run: set it to module:app")
-    return [load_app(name) for name in names]
+    try:
+        return [load_app(name) for name in names]
+    except ConfigurationError as error:
+        if references or "apps" in settings.model_fields_set:
+            raise
+        raise ConfigurationError(
+            "nothing is named to run: give it as module:app, such as shop:app, or set OUTBOX_APPS. "
+            f"What runs without either is an example, {names[0]}, which needs "
+            f"outbox-saga[examples] ({error})"
+        ) from None
 
 
 def run(work: Coroutine[Any, Any, int]) -> NoReturn:
