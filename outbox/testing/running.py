@@ -68,7 +68,8 @@ class RunningWorker:
         ready = asyncio.ensure_future(self._worker.ready.wait())
         await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
-        self._ready.set()
+        if not running.done():
+            self._ready.set()
         await running
 
 
