@@ -55,6 +55,8 @@ class App:
         lifespan: Lifespan = _no_resources,
         subscribers: Sequence[Subscriber] = (),
     ) -> None:
+        if not isinstance(sagas, Sequence) or not all(isinstance(s, Saga) for s in sagas):
+            raise DefinitionError(f"an App takes a list of sagas, App([…]), not {sagas!r}")
         self.sagas = {(saga.type, saga.version): saga for saga in sagas}
         self.lifespan = lifespan
         self.subscribers = {subscriber.name: subscriber for subscriber in subscribers}
