@@ -48,6 +48,8 @@ class RetryAfter(Exception):
         self, seconds: float, message: str = "asked to wait", *, no_effect: bool = False
     ) -> None:
         super().__init__(message)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"RetryAfter takes a number of seconds, not {seconds!r}")
         self.seconds = min(max(0.0, seconds), _LONGEST_WAIT)
         self.no_effect = no_effect
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, assert_never
@@ -34,6 +36,8 @@ from outbox.engine.clock import clock
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
 from outbox.store.functions import Report
+
+_UNEXPECTED = re.compile(r"UnexpectedValue\((.*)\)")
 
 
 class Attempt:
@@ -170,10 +174,17 @@ def keep(runnable: Runnable, value: object, limits: Lease) -> Outcome:
                 return Retried({"type": "NoAnswer", "message": storable(message)}, give_up=True)
     if value is None:
         return Done(None)
+    if isinstance(value, BaseException):
+        name = type(value).__name__
+        return _not_storable(f"the handler returned {name}, which is to be raised: raise {name}(…)")
+    if inspect.iscoroutine(value):
+        value.close()
+        return _not_storable("the handler is a plain function, and returned a coroutine: "
+                             "make it `async def`, and await what it calls")  # fmt: skip
     try:
         result = runnable.dump_result(value)
     except Exception as error:  # noqa: BLE001 - pydantic calls the user's serializers
-        return _not_storable(describe(error)["message"])
+        return _not_storable(_why(describe(error)["message"]))
     return _problem(result, limits) or Done(result)
 
 
@@ -192,6 +203,15 @@ def _problem(result: bytes, limits: Lease) -> Retried | None:
     if has_nul(result):
         return _not_storable("the result contains a NUL character")
     return None
+
+
+def _why(problem: str) -> str:
+    """What a serializer's complaint means to the author of a handler."""
+    unexpected = _UNEXPECTED.findall(problem)
+    if not unexpected:
+        return f"the result has no JSON form: {problem}"
+    said = "; ".join(unexpected).replace(" - serialized value may not be as expected", "")
+    return f"the handler does not return what its annotation says: {said}"
 
 
 def _not_storable(message: str) -> Retried:

@@ -20,6 +20,7 @@ from outbox.telemetry import Telemetry
 # for an effect to begin, how often the dead are looked for. Dead and found together stay below 1.
 _EXPIRES, _BEATS, _BEGINS, _SWEEPS = 0.8, 0.2, 0.6, 0.15
 _HELD_EVERY = 4  # heartbeats
+_STANDSTILL = 1.0  # seconds by which a heartbeat is late, for which no busy worker is to blame
 
 
 class Lease:
@@ -124,7 +125,17 @@ class Lease:
         """Beats until cancelled."""
         beats = 0
         while True:
+            due = clock() + self._lease * _BEATS
             await asyncio.sleep(self._lease * _BEATS)
+            if (late := clock() - due) > _STANDSTILL:
+                self._telemetry.emit(
+                    "loop_blocked",
+                    "warning",
+                    seconds=round(late, 2),
+                    message="nothing went on in this worker: a handler that is a coroutine blocks "
+                    "instead of awaiting (make it a plain function, which runs in a thread), or "
+                    "the process was stopped; after a lease it is taken for dead",
+                )
             await self.beat()
             beats += 1
             if beats % _HELD_EVERY == 0:
