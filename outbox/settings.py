@@ -125,10 +125,11 @@ def load_settings(**overrides: object) -> Settings:
             problems.append(f"{variable}: {problem['msg']}{got}")
         raise ConfigurationError("; ".join(problems)) from None
     except SettingsError as error:
-        # Its message names the field; the value, which could not be parsed, is in its cause.
+        # Of the only field that is not plain text. The value is in its cause alone.
+        if "type_concurrency" not in str(error):
+            raise
         raise ConfigurationError(
-            f"{error}: the only settings that are not plain text are JSON, such as "
-            'OUTBOX_TYPE_CONCURRENCY={"payment": 20}'
+            'OUTBOX_TYPE_CONCURRENCY is not JSON, such as {"payment": 20}'
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"the file .env is not UTF-8: {error}") from None

@@ -84,7 +84,8 @@ def friendly() -> Iterator[None]:
         fail(str(error))
     except psycopg.errors.InsufficientPrivilege as error:
         fail(
-            f"{error.diag.message_primary}: this needs another role (see bin/saga migrate --roles)"
+            f"{error.diag.message_primary}: grant the login a role that may, such as "
+            "saga_operator, saga_worker or saga_viewer (bin/saga migrate --roles makes them)"
         )
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction,
             psycopg.errors.InvalidSchemaName) as error:  # fmt: skip
