@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
+import typing_extensions
 from psycopg import AsyncConnection
 from pydantic import BaseModel
 
@@ -25,6 +26,8 @@ from outbox.errors import DefinitionError
 I = TypeVar("I")  # noqa: E741 - the input's type, as everywhere in this package
 E = TypeVar("E")
 R = TypeVar("R")
+# What a result is that nobody has said the type of.
+D = typing_extensions.TypeVar("D", default=Any)
 
 _CONCURRENCY = 10
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
@@ -272,12 +275,12 @@ class Saga(Generic[I]):
         signal: str,
         *,
         name: str | None = None,
-        result: type[R] | None = None,
+        result: type[D] | None = None,
         timeout: timedelta | None = None,
         on_timeout: OnTimeout = "fail",
         state: str | None = None,
         when: Callable[[Command[I]], Any] | None = None,
-    ) -> Wait[I, R]:
+    ) -> Wait[I, D]:
         """Adds a step that waits for a signal, whose payload is its result.
 
         Args:
@@ -296,7 +299,7 @@ class Saga(Generic[I]):
             raise DefinitionError(
                 f"{owner}: signal={signal!r} is not a name (letters, digits, _ . -)"
             )
-        node: Wait[I, R] = Wait(
+        node: Wait[I, D] = Wait(
             name,
             owner,
             signal=signal,
@@ -315,11 +318,11 @@ class Saga(Generic[I]):
         saga: Saga[Any],
         *,
         input: Callable[[Command[I]], Any],
-        result: type[R] | None = None,
+        result: type[D] | None = None,
         state: str | None = None,
         when: Callable[[Command[I]], Any] | None = None,
         nothing_to_undo: str | None = None,
-    ) -> SubSaga[I, R]:
+    ) -> SubSaga[I, D]:
         """Adds a step that starts another saga and waits for its end; its output is the result.
 
         If that saga fails, the step is rejected. To undo the step is to undo that saga: one that
@@ -344,7 +347,7 @@ class Saga(Generic[I]):
         undo = None
         if nothing_to_undo is None:
             undo = Runnable(_undo_of_sub_saga, owner, Retry(attempts=20), 60.0, False, False)
-        node: SubSaga[I, R] = SubSaga(
+        node: SubSaga[I, D] = SubSaga(
             name,
             owner,
             saga,

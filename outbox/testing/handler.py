@@ -26,7 +26,8 @@ def command(
     key: str = "test",
     attempt: int = 1,
     element: int | None = None,
-    results: Mapping[Node[Any], object] | None = None,
+    # Not Mapping[Node[Any], …]: a dict with steps of several kinds as keys is none.
+    results: Mapping[Any, object] | None = None,
     resources: Iterable[object] = (),
     in_doubt: bool = False,
 ) -> Command[I]:
