@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -60,9 +61,24 @@ def end_in_order_at_sigterm() -> None:
     signal.signal(signal.SIGTERM, on_signal)
 
 
+def program_name(name: str) -> str:
+    """What a program is called by, for its help and its completion: ``saga`` in a checkout's bin,
+    ``outbox-saga`` where it was installed."""
+    installed = f"outbox-{name}"
+    return installed if Path(sys.argv[0]).stem == installed else name
+
+
+def as_installed(message: str) -> str:
+    """A message that names programs of ours as ``bin/saga``, for a user who has them as
+    ``outbox-saga``."""
+    if not Path(sys.argv[0]).stem.startswith("outbox-"):
+        return message
+    return re.sub(r"\bbin/(saga|worker|web)\b", r"outbox-\1", message)
+
+
 def fail(message: str, code: int = WRONG) -> NoReturn:
     """Ends the program with a message on standard error."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {as_installed(message)}", file=sys.stderr)
     raise typer.Exit(code)
 
 

@@ -10,7 +10,14 @@ from typing import Annotated
 
 import typer
 
-from outbox.cli.shell import end_in_order_at_sigterm, fail, friendly, opened, settings_of
+from outbox.cli.shell import (
+    end_in_order_at_sigterm,
+    fail,
+    friendly,
+    opened,
+    program_name,
+    settings_of,
+)
 from outbox.settings import unknown_variables
 from outbox.store.connect import describe_dsn
 from outbox.telemetry import Telemetry, configure_logging, log_hook
@@ -123,7 +130,7 @@ def secret_key_command() -> None:
 def main() -> None:
     """The entry point."""
     end_in_order_at_sigterm()
-    cli(prog_name="web")
+    cli(prog_name=program_name("web"))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,14 @@ import typer
 import uvloop
 
 from outbox import metrics, tracing
-from outbox.cli.shell import end_in_order_at_sigterm, friendly, load_apps, opened, settings_of
+from outbox.cli.shell import (
+    end_in_order_at_sigterm,
+    friendly,
+    load_apps,
+    opened,
+    program_name,
+    settings_of,
+)
 from outbox.settings import Settings, unknown_variables
 from outbox.store.connect import complete_dsn, describe_dsn
 from outbox.tally import Tally
@@ -135,7 +142,7 @@ async def _run(worker: Worker) -> None:
 def main() -> None:
     """The entry point."""
     end_in_order_at_sigterm()
-    cli(prog_name="worker")
+    cli(prog_name=program_name("worker"))
 
 
 if __name__ == "__main__":
