@@ -84,7 +84,7 @@ def test_days_pass_while_a_saga_waits(bench: Workbench) -> None:
     ended = bench.wait(saga)
     assert (ended.status, ended.output) == ("COMPLETED", "A, B by ann")
     assert bench.history(saga)[-2:] == ["send: retry", "send: done (attempt 2), now COMPLETED"]
-    assert bench.history(saga).count("pack: joined") == 1
+    assert {"pack: joined", "consent: done", "cool_off: done"} <= set(bench.history(saga))
     with pytest.raises(NotApplicableError, match="ended"):
         bench.signal(saga, consent, Consent(by="bob"))
 
