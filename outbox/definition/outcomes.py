@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from outbox.definition.retry import Retry
 
 _MESSAGE_LIMIT = 4000
@@ -168,7 +170,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     """An exception as the JSON that history keeps: type, message, and a code where it has one."""
     name = type(error).__name__
     try:
-        message, code = str(error) or name, getattr(error, "code", None)
+        message, code = _said(error) or name, getattr(error, "code", None)
     except Exception:  # noqa: BLE001 - it cannot even say what it is; its type then has to do
         message, code = name, None
     described: dict[str, Any] = {"type": name, "message": storable(message[:_MESSAGE_LIMIT])}
@@ -179,6 +181,17 @@ def describe(error: BaseException) -> dict[str, Any]:
             # A larger one is no number to the readers of JSON.
             described["code"] = int(code) if abs(code) <= _LARGEST_CODE else str(code)
     return described
+
+
+def _said(error: BaseException) -> str:
+    """What an exception says; of a model's, without its layout and its links."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problems = [
+        f"{'.'.join(map(str, p['loc'])) or 'it'}: {p['msg']} (got {p['input']!r:.60})"
+        for p in error.errors(include_url=False, include_context=False)
+    ]
+    return f"{error.title}: {'; '.join(problems)}"
 
 
 def storable(text: str) -> str:
