@@ -481,6 +481,20 @@ async def test_a_webhook_is_signed(bench: Bench, receiver: Receiver) -> None:
     assert "abc" not in str(shown)
 
 
+async def test_a_worker_that_cannot_send_says_so_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.relay.events.CAN_SEND", False)
+    await bench.rows("select subscribe('shop', '{note.*}', 'http://127.0.0.1:9/')")
+    saga = make_telling(1)
+    async with bench.worker(saga) as running:
+        await until(lambda: bool(running.events("webhooks_not_sent")))
+        await bench.settled(await bench.start(saga))
+        await until(lambda: bench.rows("select 1 from event where relayed"))
+    (told,) = running.events("webhooks_not_sent")
+    assert "pip install 'outbox-saga[webhooks]'" in told["message"]
+
+
 async def test_a_secret_is_changed_without_a_gap(bench: Bench, receiver: Receiver) -> None:
     saga = make_telling(1)
     old = await subscribe(bench, receiver.url)
