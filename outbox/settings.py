@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+from dotenv import dotenv_values
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from outbox.errors import ConfigurationError
 
 SchemaName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,39}$")]
+
+
+# Read where they are needed, and by nothing else.
+_READ_ELSEWHERE = ("OUTBOX_WEBHOOK_SECRET", "OUTBOX_OWN_PSQLRC")
+# Other programs' settings.
+_OF_OTHERS = ("OUTBOX_WEB_", "OUTBOX_TEST_")
 
 
 class Settings(BaseSettings):
@@ -115,10 +125,43 @@ def load_settings(**overrides: object) -> Settings:
             problems.append(f"{variable}: {problem['msg']}{got}")
         raise ConfigurationError("; ".join(problems)) from None
     except SettingsError as error:
-        # Its message names the field; the value, which could not be parsed, is in its cause.
+        # Of the only field that is not plain text. The value is in its cause alone.
+        if "type_concurrency" not in str(error):
+            raise
         raise ConfigurationError(
-            f"{error}: the only settings that are not plain text are JSON, such as "
-            'OUTBOX_TYPE_CONCURRENCY={"payment": 20}'
+            'OUTBOX_TYPE_CONCURRENCY is not JSON, such as {"payment": 20}'
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"the file .env is not UTF-8: {error}") from None
+
+
+def variables() -> list[str]:
+    """The names of all environment variables that ``Settings`` reads."""
+    return [
+        str(field.alias) if field.alias else f"OUTBOX_{name.upper()}"
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def unknown_variables(known: Sequence[str] = (), others: tuple[str, ...] = _OF_OTHERS) -> list[str]:
+    """Warnings of variables, in the environment and in ``.env``, that are named like a setting and
+    are none: a setting that is misspelled would have no effect.
+
+    Args:
+        known: names of settings beside those of ``Settings``.
+        others: how names begin that are other programs' business.
+    """
+    names = [*variables(), *_READ_ELSEWHERE, *known]
+    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    # Without what all have in common, which would make any two alike.
+    rest = [name.removeprefix("OUTBOX_") for name in names]
+    warnings = []
+    for name in sorted(given):
+        if name.startswith("OUTBOX_") and name not in names and not name.startswith(others):
+            alike = difflib.get_close_matches(name.removeprefix("OUTBOX_"), rest, 1)
+            program = "bin/web" if name.startswith("OUTBOX_WEB_") else "bin/worker"
+            hint = (
+                f"did you mean OUTBOX_{alike[0]}?" if alike else f"{program} --help lists them all"
+            )
+            warnings.append(f"{name} is no setting, and has no effect; {hint}")
+    return warnings

@@ -21,7 +21,7 @@ LAYERS = [
         *("outbox.worker", "outbox.client", "outbox.operator", "outbox.rules"),
         *("outbox.metrics", "outbox.tracing"),
     ],
-    ["outbox.api"],
+    ["outbox.api", "outbox.testing"],
     ["outbox.viewer"],
     ["outbox.web"],
     ["outbox.cli"],

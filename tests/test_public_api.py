@@ -1,10 +1,12 @@
 """What `import outbox` gives, and how it looks to a type checker."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import outbox
+from tests.docs.examples import DOCS, python_blocks
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,14 +37,25 @@ def test_nothing_is_read_or_connected_at_import() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_a_users_saga_is_typed(tmp_path: Path) -> None:
+def test_a_users_saga_is_typed_and_so_are_the_examples_of_the_pages(tmp_path: Path) -> None:
+    pages = [page for page in DOCS.glob("*.md") if python_blocks(page.name)]
+    for page in pages:
+        text = "\n\n".join(python_blocks(page.name))
+        (tmp_path / f"page_{page.stem.replace('-', '_')}.py").write_text(text)
+    (tmp_path / "shop.py").write_text(python_blocks("../README.md")[0])
+    # What this fragment takes for granted.
+    (tmp_path / "page_tracing.py").unlink()
+    files = sorted(map(str, tmp_path.glob("*.py")))
+    assert len(files) > 15
     checked = subprocess.run(
         [
             sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir",
             str(ROOT / ".mypy_cache" / "user"), str(ROOT / "tests" / "typing" / "user_saga.py"),
+            *files,
         ],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT, env={**os.environ, "MYPYPATH": f"{ROOT}:{tmp_path}"},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (checked.stdout.splitlines()[-1], checked.returncode) == (
-        "Success: no issues found in 1 source file", 0,
+        f"Success: no issues found in {len(files) + 1} source files", 0,
     ), checked.stdout  # fmt: skip

@@ -99,7 +99,7 @@ def health_command(as_json: AsJson = False) -> None:
         for finding in () if as_json else found:
             about = f" ({finding.subject})" if finding.subject else ""
             print(f"{finding.severity}: {finding.finding}{about}: {finding.detail}")
-            print(f"    {finding.remedy}")
+            print(f"    {shell.as_installed(finding.remedy)}")
         return shell.NO if any(f.severity == "error" for f in found) else shell.OK
 
     shell.with_connection(settings, work)

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
+import psycopg
 import typer
 
 from outbox.cli import shell
 from outbox.cli.shell import AsJson, friendly, load_apps, opened, print_json, settings_of
+from outbox.errors import ConfigurationError
 from outbox.store.connect import Connection, connect, describe_dsn
 from outbox.store.database import database
 from outbox.store.functions import Functions
 from outbox.store.migrate import Plan, make_plan, migrate, print_sql
 from outbox.worker import register
+
+# So many files of a kind are named one by one; a fresh installation has hundreds.
+_NAMED = 20
 
 
 def migrate_command(
@@ -46,7 +51,14 @@ def migrate_command(
                     print(line)
                 print("up to date" if plan.is_empty else "behind: run bin/saga migrate")
                 return shell.OK if plan.is_empty else shell.NO
-            plan = await migrate(connection, schema, roles=roles)
+            try:
+                plan = await migrate(connection, schema, roles=roles)
+            except psycopg.errors.InsufficientPrivilege as error:
+                what = "the schema, and roles" if roles else "the schema"
+                raise ConfigurationError(
+                    f"{error.diag.message_primary}: migrate as a login that may make {what} (the "
+                    "database's owner, as a rule), and always as the same one, which then owns it"
+                ) from None
             for line in _describe(plan):
                 print(line)
             print(f"schema {schema} is up to date in {describe_dsn(dsn)}")
@@ -86,7 +98,12 @@ def psql_command(arguments: Annotated[list[str] | None, typer.Argument()] = None
 
 
 def _describe(plan: Plan) -> Iterator[str]:
-    for file in (*plan.migrations, *plan.functions, *plan.views):
+    for file in plan.migrations:
         yield f"{file.name}.sql"
+    for kind, files in (("functions", plan.functions), ("views", plan.views)):
+        if len(files) > _NAMED:
+            yield f"{len(files)} {kind}"
+        else:
+            yield from (f"{file.name}.sql" for file in files)
     for name in plan.gone:
         yield f"{name}.sql: gone"

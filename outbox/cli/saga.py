@@ -118,7 +118,7 @@ _add(INSTALL, export=running.export_command)
 def main() -> None:
     """The entry point."""
     shell.end_in_order_at_sigterm()
-    cli(prog_name="saga")
+    cli(prog_name=shell.program_name("saga"))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from rich.console import Console
 
 from outbox.definition.registry import App, load_app
 from outbox.errors import ConfigurationError, OutboxError, from_database
-from outbox.settings import Settings, load_settings
+from outbox.settings import Settings, load_settings, unknown_variables
 from outbox.store.connect import Connection, complete_dsn, connect, describe_dsn
 from outbox.store.database import database
 from outbox.store.files import sql_directory
@@ -60,9 +61,24 @@ def end_in_order_at_sigterm() -> None:
     signal.signal(signal.SIGTERM, on_signal)
 
 
+def program_name(name: str) -> str:
+    """What a program is called by, for its help and its completion: ``saga`` in a checkout's bin,
+    ``outbox-saga`` where it was installed."""
+    installed = f"outbox-{name}"
+    return installed if Path(sys.argv[0]).stem == installed else name
+
+
+def as_installed(message: str) -> str:
+    """A message that names programs of ours as ``bin/saga``, for a user who has them as
+    ``outbox-saga``."""
+    if not Path(sys.argv[0]).stem.startswith("outbox-"):
+        return message
+    return re.sub(r"\bbin/(saga|worker|web)\b", r"outbox-\1", message)
+
+
 def fail(message: str, code: int = WRONG) -> NoReturn:
     """Ends the program with a message on standard error."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {as_installed(message)}", file=sys.stderr)
     raise typer.Exit(code)
 
 
@@ -84,7 +100,8 @@ def friendly() -> Iterator[None]:
         fail(str(error))
     except psycopg.errors.InsufficientPrivilege as error:
         fail(
-            f"{error.diag.message_primary}: this needs another role (see bin/saga migrate --roles)"
+            f"{error.diag.message_primary}: grant the login a role that may, such as "
+            "saga_operator, saga_worker or saga_viewer (bin/saga migrate --roles makes them)"
         )
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction,
             psycopg.errors.InvalidSchemaName) as error:  # fmt: skip
@@ -99,8 +116,12 @@ def friendly() -> Iterator[None]:
         fail(str(ours) if ours else f"the database refused: {' '.join(str(error).split())}")
 
 
-def settings_of(**overrides: object) -> Settings:
-    """The settings, or the end of the program with a message."""
+def settings_of(*, warn: bool = True, **overrides: object) -> Settings:
+    """The settings, or the end of the program with a message. It warns on standard error of
+    variables that are none, unless the program's log is to tell of them."""
+    if warn:
+        for warning in unknown_variables():
+            err.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     with friendly():
         return load_settings(**{k: v for k, v in overrides.items() if v is not None})
 
@@ -110,7 +131,16 @@ def load_apps(references: Sequence[str], settings: Settings) -> list[App]:
     names = list(references) or [name.strip() for name in settings.apps.split(",") if name.strip()]
     if not names:
         raise ConfigurationError("OUTBOX_APPS names nothing to run: set it to module:app")
-    return [load_app(name) for name in names]
+    try:
+        return [load_app(name) for name in names]
+    except ConfigurationError as error:
+        if references or "apps" in settings.model_fields_set:
+            raise
+        raise ConfigurationError(
+            "nothing is named to run: give it as module:app, such as shop:app, or set OUTBOX_APPS. "
+            f"What runs without either is an example, {names[0]}, which needs "
+            f"outbox-saga[examples] ({error})"
+        ) from None
 
 
 def run(work: Coroutine[Any, Any, int]) -> NoReturn:

@@ -10,7 +10,15 @@ from typing import Annotated
 
 import typer
 
-from outbox.cli.shell import end_in_order_at_sigterm, fail, friendly, opened, settings_of
+from outbox.cli.shell import (
+    end_in_order_at_sigterm,
+    fail,
+    friendly,
+    opened,
+    program_name,
+    settings_of,
+)
+from outbox.settings import unknown_variables
 from outbox.store.connect import describe_dsn
 from outbox.telemetry import Telemetry, configure_logging, log_hook
 
@@ -63,9 +71,12 @@ def serve(
         )
     if context.invoked_subcommand is not None:
         return
-    settings = settings_of()
+    settings = settings_of(warn=False)
     configure_logging(settings.log_level, settings.log_format)
     telemetry = Telemetry(log_hook(), level=settings.log_level)
+    names = [f"OUTBOX_WEB_{name.upper()}" for name in WebSettings.model_fields]
+    for warning in unknown_variables(names, others=("OUTBOX_TEST_",)):
+        telemetry.emit("unknown_setting", "warning", message=warning)
     with friendly():
         web = load_web_settings(host=host, port=port)
         with opened(settings) as dsn:
@@ -119,7 +130,7 @@ def secret_key_command() -> None:
 def main() -> None:
     """The entry point."""
     end_in_order_at_sigterm()
-    cli(prog_name="web")
+    cli(prog_name=program_name("web"))
 
 
 if __name__ == "__main__":

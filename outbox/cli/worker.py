@@ -14,8 +14,15 @@ import typer
 import uvloop
 
 from outbox import metrics, tracing
-from outbox.cli.shell import end_in_order_at_sigterm, friendly, load_apps, opened, settings_of
-from outbox.settings import Settings
+from outbox.cli.shell import (
+    end_in_order_at_sigterm,
+    friendly,
+    load_apps,
+    opened,
+    program_name,
+    settings_of,
+)
+from outbox.settings import Settings, unknown_variables
 from outbox.store.connect import complete_dsn, describe_dsn
 from outbox.tally import Tally
 from outbox.telemetry import Telemetry, configure_logging, log_hook
@@ -50,14 +57,16 @@ def work(
     SIGTERM or Ctrl-C: claim no more, finish what runs, give the rest back. A second one: leave at
     once; what was in hand is run again elsewhere once the lease has run out.
     """
-    settings = settings_of(concurrency=concurrency)
+    settings = settings_of(warn=False, concurrency=concurrency)
     configure_logging(settings.log_level, settings.log_format)
+    tally = None if settings.metrics_port is None else Tally()
+    telemetry = Telemetry(log_hook(), level=settings.log_level, tally=tally)
+    for warning in unknown_variables():
+        telemetry.emit("unknown_setting", "warning", message=warning)
     with friendly(), opened(settings) as dsn:
         found = load_apps(apps or [], settings)
         if settings.listen_dsn is not None:
             complete_dsn(settings.listen_dsn.get_secret_value(), setting="OUTBOX_LISTEN_DSN")
-        tally = None if settings.metrics_port is None else Tally()
-        telemetry = Telemetry(log_hook(), level=settings.log_level, tally=tally)
         telemetry.emit(
             "worker_starting",
             pid=os.getpid(),
@@ -133,7 +142,7 @@ async def _run(worker: Worker) -> None:
 def main() -> None:
     """The entry point."""
     end_in_order_at_sigterm()
-    cli(prog_name="worker")
+    cli(prog_name=program_name("worker"))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,14 @@ from __future__ import annotations
 import dis
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, RootModel
+from pydantic.fields import FieldInfo
 
 from outbox.definition.flow import Choice, Parallel, SubSaga, Wait
+from outbox.definition.limit import Limit
 from outbox.definition.node import Node
 from outbox.errors import DefinitionError
 
@@ -23,6 +28,7 @@ def check_saga(saga: Saga[Any]) -> None:
     """
     if not saga.steps:
         raise DefinitionError(f'saga type "{saga.type}" has no steps')
+    _check_limit_paths(saga)
     _check_undo(saga)
     for node in saga.steps:
         _check_group(node)
@@ -33,6 +39,52 @@ def check_saga(saga: Saga[Any]) -> None:
         for predicate in node.predicates:
             _check_predicate(saga, node, predicate)
     _check_circle(saga, [])
+
+
+def _check_limit_paths(saga: Saga[Any]) -> None:
+    """Refuses a limit at a path that no input has: it would limit nothing."""
+    for limit in saga.limits:
+        if not isinstance(limit, Limit) or limit.per is None:
+            continue
+        model: Any = saga.input
+        for name in limit.per.split("."):
+            if not _is_closed(model):
+                break
+            fields = _fields(model)
+            if name not in fields:
+                raise DefinitionError(
+                    f'saga type "{saga.type}": Limit(…, per={limit.per!r}): {model.__name__} has '
+                    f"no field {name!r}, it has {', '.join(fields) or 'none'}"
+                )
+            model = _model_of(fields[name].annotation)
+
+
+def _is_closed(model: Any) -> bool:
+    """Whether this is a model whose fields are all that it can have."""
+    return (
+        isinstance(model, type)
+        and issubclass(model, BaseModel)
+        and not issubclass(model, RootModel)
+        and model.model_config.get("extra") != "allow"
+    )
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A model's fields by the names that they may have in its JSON."""
+    return {
+        name: field
+        for own, field in model.model_fields.items()
+        for name in ([field.alias, field.serialization_alias] if field.alias else [own])
+        if name is not None
+    }
+
+
+def _model_of(annotation: Any) -> Any:
+    """What is within an annotation of one kind, or None: ``Address`` in ``Address | None``."""
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    if get_origin(annotation) in (Union, UnionType) and len(kinds) == 1:
+        return kinds[0]
+    return annotation
 
 
 def _check_undo(saga: Saga[Any]) -> None:

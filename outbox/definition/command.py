@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 from urllib.parse import quote
@@ -187,15 +187,15 @@ class Command(Generic[I_co]):
         return step.load_results(found, count)
 
     @overload
-    async def once(self, name: str, effect: Callable[[], Awaitable[R] | R]) -> Any: ...
+    async def once(self, name: str, effect: Callable[[], object]) -> Any: ...
     @overload
     async def once(
-        self, name: str, effect: Callable[[], Awaitable[R] | R], result: builtins.type[T]
+        self, name: str, effect: Callable[[], object], result: builtins.type[T]
     ) -> T: ...
     async def once(
         self,
         name: str,
-        effect: Callable[[], Awaitable[Any] | Any],
+        effect: Callable[[], object],
         result: builtins.type[Any] | None = None,
     ) -> Any:
         """The result of a sub-effect, which further attempts of this command need not repeat.
@@ -224,9 +224,9 @@ class Command(Generic[I_co]):
         return _read(kept, result)
 
     @overload
-    def once_now(self, name: str, effect: Callable[[], R]) -> Any: ...
+    def once_now(self, name: str, effect: Callable[[], object]) -> Any: ...
     @overload
-    def once_now(self, name: str, effect: Callable[[], R], result: builtins.type[T]) -> T: ...
+    def once_now(self, name: str, effect: Callable[[], object], result: builtins.type[T]) -> T: ...
     def once_now(
         self, name: str, effect: Callable[[], Any], result: builtins.type[Any] | None = None
     ) -> Any:

@@ -23,6 +23,7 @@ from outbox.definition.outcomes import (
     Skipped,
     Suspended,
     Waiting,
+    describe,
 )
 from outbox.definition.retry import Retry
 from outbox.errors import DefinitionError
@@ -166,9 +167,12 @@ class Wait(Built[I], Generic[I, R]):
         payload = arrived["payload"]
         try:
             self.load_result(payload)
-        except ValueError as problem:
-            message = f'the payload of signal "{self.signal}" is not what is waited for: {problem}'
-            return Suspended({"type": "SignalNotValid", "message": message[:2000]})
+        except Exception as error:  # noqa: BLE001 - also of the user's own validators
+            message = (
+                f'the payload of signal "{self.signal}" is not what is waited for: '
+                f"{describe(error)['message']}"
+            )
+            return Suspended({"type": "SignalNotValid", "message": message})
         return Done(None if payload is None else orjson.dumps(payload))
 
 

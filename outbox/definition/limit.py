@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from outbox.definition.argument import check_kind
 from outbox.errors import DefinitionError
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
@@ -74,6 +75,16 @@ def check_limits(owner: str, limits: Sequence[Limit | Rate]) -> None:
     Raises:
         DefinitionError: naming the limit.
     """
+    if not isinstance(limits, Sequence) or not all(
+        isinstance(limit, Limit | Rate) for limit in limits
+    ):
+        raise DefinitionError(f"{owner}: limits={limits!r} is not a list of Limit(…) and Rate(…)")
+    for limit in limits:
+        check_kind(owner, "amount", limit.amount, int, f"a whole number, in {limit}")
+        if isinstance(limit, Rate):
+            check_kind(owner, "per", limit.per, timedelta, f"a timedelta, in {limit}")
+        elif limit.per is not None:
+            check_kind(owner, "per", limit.per, str, f"a path in the input, in {limit}")
     names = [limit.describe()["name"] for limit in limits]
     for limit, name in zip(limits, names, strict=True):
         if not _NAME.fullmatch(name):

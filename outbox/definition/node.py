@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from outbox.definition.argument import check_function, check_kind
+
 if TYPE_CHECKING:
     from outbox.definition.command import Command
     from outbox.definition.step import Runnable
@@ -25,6 +27,9 @@ class Node(Generic[I]):
     def __init__(
         self, name: str, owner: str, state: str | None, when: Callable[[Command[I]], Any] | None
     ) -> None:
+        if state is not None:
+            check_kind(owner, "state", state, str, "the name of a state")
+        check_function(owner, "when", when)
         self.name = name
         self.owner = owner
         self.state = state or f"{name.upper()}_DONE"

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from outbox.definition.retry import Retry
 
 _MESSAGE_LIMIT = 4000
+_TRACEBACK_LIMIT = 8000
+_OURS = f"{Path(__file__).parents[1]}{os.sep}"
+_PYTHONS = f"{Path(os.__file__).parent}{os.sep}"
 _LARGEST_CODE = 2**53
 # Beyond any provider's, and within what Postgres can add to the present.
 _LONGEST_WAIT = 366 * 86400.0
@@ -42,6 +50,8 @@ class RetryAfter(Exception):
         self, seconds: float, message: str = "asked to wait", *, no_effect: bool = False
     ) -> None:
         super().__init__(message)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"RetryAfter takes a number of seconds, not {seconds!r}")
         self.seconds = min(max(0.0, seconds), _LONGEST_WAIT)
         self.no_effect = no_effect
 
@@ -55,12 +65,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """The attempt failed and may be made again; ``after`` seconds override the policy's wait."""
+    """The attempt failed and may be made again; ``after`` seconds override the policy's wait.
+    ``traceback`` is for the log: of an exception that the policy does not expect."""
 
     error: dict[str, Any]
     no_effect: bool = False
     give_up: bool = False
     after: float | None = None
+    traceback: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +170,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     """An exception as the JSON that history keeps: type, message, and a code where it has one."""
     name = type(error).__name__
     try:
-        message, code = str(error) or name, getattr(error, "code", None)
+        message, code = _said(error) or name, getattr(error, "code", None)
     except Exception:  # noqa: BLE001 - it cannot even say what it is; its type then has to do
         message, code = name, None
     described: dict[str, Any] = {"type": name, "message": storable(message[:_MESSAGE_LIMIT])}
@@ -169,6 +181,17 @@ def describe(error: BaseException) -> dict[str, Any]:
             # A larger one is no number to the readers of JSON.
             described["code"] = int(code) if abs(code) <= _LARGEST_CODE else str(code)
     return described
+
+
+def _said(error: BaseException) -> str:
+    """What an exception says; of a model's, without its layout and its links."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problems = [
+        f"{'.'.join(map(str, p['loc'])) or 'it'}: {p['msg']} (got {p['input']!r:.60})"
+        for p in error.errors(include_url=False, include_context=False)
+    ]
+    return f"{error.title}: {'; '.join(problems)}"
 
 
 def storable(text: str) -> str:
@@ -198,4 +221,24 @@ def from_exception(error: BaseException, policy: Retry) -> Outcome:
             give_up = isinstance(error, policy.give_up_on)
             return Retried(describe(error), no_effect=True, give_up=give_up)
         case _:
-            return Retried(describe(error), give_up=isinstance(error, policy.give_up_on))
+            give_up = isinstance(error, policy.give_up_on)
+            return Retried(describe(error), give_up=give_up, traceback=trace(error))
+
+
+def trace(error: BaseException) -> str | None:
+    """Where an exception comes from, for a log: from the first call that is neither the engine's
+    nor Python's own, as a rule the handler's. None: there is none."""
+    begins = error.__traceback__
+    while begins is not None and _is_on_the_way(begins.tb_frame.f_code.co_filename):
+        begins = begins.tb_next
+    if begins is None:
+        return None
+    try:
+        lines = traceback.format_exception(type(error), error, begins)
+    except Exception:  # noqa: BLE001 - it cannot even say what it is
+        return None
+    return "".join(lines).rstrip()[-_TRACEBACK_LIMIT:]
+
+
+def _is_on_the_way(file: str) -> bool:
+    return file.startswith(_OURS) or (file.startswith(_PYTHONS) and "site-packages" not in file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ class App:
         lifespan: Lifespan = _no_resources,
         subscribers: Sequence[Subscriber] = (),
     ) -> None:
+        if not isinstance(sagas, Sequence) or not all(isinstance(s, Saga) for s in sagas):
+            raise DefinitionError(f"an App takes a list of sagas, App([…]), not {sagas!r}")
         self.sagas = {(saga.type, saga.version): saga for saga in sagas}
         self.lifespan = lifespan
         self.subscribers = {subscriber.name: subscriber for subscriber in subscribers}
@@ -83,8 +86,11 @@ def load_app(reference: str) -> App:
     if isinstance(found, list | tuple) and found and all(isinstance(s, Saga) for s in found):
         return App(found)
     module, _, attribute = reference.partition(":")
+    names = vars(sys.modules[module])
+    known = [name for name, value in names.items() if isinstance(value, App | Saga)]
+    hint = f"; it has {', '.join(f'{module}:{name}' for name in known)}" if known else ""
     raise ConfigurationError(
-        f"{reference!r}: module {module} has no App or Saga named {attribute!r}"
+        f"{reference!r}: module {module} has no App or Saga named {attribute!r}{hint}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from outbox.definition.argument import check_kind
 from outbox.errors import DefinitionError
 
 
@@ -39,6 +40,15 @@ class Retry:
             raise DefinitionError(
                 f"Retry(attempts={self.attempts}): a whole number of attempts is made, at least 1"
             )
+        for name in ("base", "cap"):
+            check_kind("Retry", name, getattr(self, name), (int, float), "a number of seconds")
+        for name in ("no_effect", "give_up_on"):
+            classes = getattr(self, name)
+            if not isinstance(classes, tuple) or not all(isinstance(c, type) for c in classes):
+                raise DefinitionError(
+                    f"Retry: {name}={classes!r} is not a tuple of exceptions' classes, such as "
+                    "(ConnectionError,)"
+                )
         if not 0 <= self.base <= self.cap or math.isinf(self.cap):
             raise DefinitionError(
                 f"Retry(base={self.base}, cap={self.cap}): needs 0 <= base <= cap, in finite "

@@ -8,9 +8,11 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
+import typing_extensions
 from psycopg import AsyncConnection
 from pydantic import BaseModel
 
+from outbox.definition.argument import check_kind, check_parentheses, check_time
 from outbox.definition.check import check_saga
 from outbox.definition.command import Command
 from outbox.definition.flow import Choice, OnTimeout, Parallel, Sleep, SubSaga, Wait
@@ -24,6 +26,8 @@ from outbox.errors import DefinitionError
 I = TypeVar("I")  # noqa: E741 - the input's type, as everywhere in this package
 E = TypeVar("E")
 R = TypeVar("R")
+# What a result is that nobody has said the type of.
+D = typing_extensions.TypeVar("D", default=Any)
 
 _CONCURRENCY = 10
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
@@ -128,16 +132,17 @@ class Saga(Generic[I]):
         deadline: timedelta | None = None,
         limits: Sequence[Limit | Rate] = (),
     ) -> None:
-        if not _NAME.fullmatch(type):
+        if not (isinstance(type, str) and _NAME.fullmatch(type)):
             raise DefinitionError(
                 f"saga type {type!r}: a name is a letter and up to 99 letters, digits, _ . or -"
             )
+        check_kind(f'saga type "{type}"', "version", version, int, "a whole number")
         if version < 1:
             raise DefinitionError(f'saga type "{type}": version={version} is not positive')
         if not (isinstance(input, builtin_type) and issubclass(input, BaseModel)):
             raise DefinitionError(f'saga type "{type}": input={input!r} is not a pydantic model')
-        if deadline is not None and deadline <= timedelta():
-            raise DefinitionError(f'saga type "{type}": deadline={deadline} is not a positive time')
+        if deadline is not None:
+            check_time(f'saga type "{type}"', "deadline", deadline)
         check_limits(f'saga type "{type}"', limits)
         self.limits = list(limits)
         self.type = type
@@ -156,6 +161,8 @@ class Saga(Generic[I]):
 
     def step(
         self,
+        _without_parentheses: None = None,
+        /,
         *,
         name: str | None = None,
         state: str | None = None,
@@ -204,9 +211,12 @@ class Saga(Generic[I]):
         Raises:
             DefinitionError: two steps have one name, two are pivots, or an argument is impossible.
         """
-        if concurrency is not None and (each is None or concurrency < 1):
+        check_parentheses(f"{self.type}.step", _without_parentheses)
+        if concurrency is not None and (
+            each is None or not isinstance(concurrency, int) or concurrency < 1
+        ):
             raise DefinitionError(
-                f'saga type "{self.type}": concurrency={concurrency}, but it is the number of '
+                f'saga type "{self.type}": concurrency={concurrency!r}, but it is the number of '
                 "elements that run at once, of a step with each=…, and at least 1"
             )
         if pivot and (each is not None or best_effort or self._groups):
@@ -222,8 +232,7 @@ class Saga(Generic[I]):
                 raise DefinitionError(
                     f'saga type "{self.type}" has two pivots: "{first.name}" and "{step_name}"'
                 )
-            if nothing_to_undo is not None and not nothing_to_undo.strip():
-                raise DefinitionError(f"{owner}: nothing_to_undo must say why")
+            _check_reason(owner, nothing_to_undo)
             step: Step[I, Any] = Step(
                 step_name,
                 handler,
@@ -266,12 +275,12 @@ class Saga(Generic[I]):
         signal: str,
         *,
         name: str | None = None,
-        result: type[R] | None = None,
+        result: type[D] | None = None,
         timeout: timedelta | None = None,
         on_timeout: OnTimeout = "fail",
         state: str | None = None,
         when: Callable[[Command[I]], Any] | None = None,
-    ) -> Wait[I, R]:
+    ) -> Wait[I, D]:
         """Adds a step that waits for a signal, whose payload is its result.
 
         Args:
@@ -290,7 +299,7 @@ class Saga(Generic[I]):
             raise DefinitionError(
                 f"{owner}: signal={signal!r} is not a name (letters, digits, _ . -)"
             )
-        node: Wait[I, R] = Wait(
+        node: Wait[I, D] = Wait(
             name,
             owner,
             signal=signal,
@@ -309,11 +318,11 @@ class Saga(Generic[I]):
         saga: Saga[Any],
         *,
         input: Callable[[Command[I]], Any],
-        result: type[R] | None = None,
+        result: type[D] | None = None,
         state: str | None = None,
         when: Callable[[Command[I]], Any] | None = None,
         nothing_to_undo: str | None = None,
-    ) -> SubSaga[I, R]:
+    ) -> SubSaga[I, D]:
         """Adds a step that starts another saga and waits for its end; its output is the result.
 
         If that saga fails, the step is rejected. To undo the step is to undo that saga: one that
@@ -328,10 +337,17 @@ class Saga(Generic[I]):
             nothing_to_undo: why it is left as it is when this saga is undone.
         """
         owner = self._check_name(name)
+        check_kind(owner, "saga", saga, Saga, "a Saga: give the saga itself, not its name")
+        if not callable(input):
+            raise DefinitionError(
+                f"{owner}: input={input!r} is not a function of the command that gives the other "
+                "saga's input: lambda cmd: …"
+            )
+        _check_reason(owner, nothing_to_undo)
         undo = None
         if nothing_to_undo is None:
             undo = Runnable(_undo_of_sub_saga, owner, Retry(attempts=20), 60.0, False, False)
-        node: SubSaga[I, R] = SubSaga(
+        node: SubSaga[I, D] = SubSaga(
             name,
             owner,
             saga,
@@ -387,6 +403,7 @@ class Saga(Generic[I]):
         self._place = before
 
     def _check_name(self, name: str) -> str:
+        check_kind(f'saga type "{self.type}"', "name", name, str, "the name of a step")
         owner = f'step "{name}" of saga type "{self.type}"'
         if not _NAME.fullmatch(name):
             raise DefinitionError(f"{owner}: not a name (letters, digits, _ . -)")
@@ -429,6 +446,13 @@ class Saga(Generic[I]):
             if step.name == name:
                 return step
         raise LookupError(f'saga type "{self.type}" version {self.version} has no step "{name}"')
+
+
+def _check_reason(owner: str, nothing_to_undo: object) -> None:
+    if nothing_to_undo is None:
+        return
+    if not isinstance(nothing_to_undo, str) or not nothing_to_undo.strip():
+        raise DefinitionError(f'{owner}: nothing_to_undo must say why, such as "it only reads"')
 
 
 class _Nowhere(list[Any]):

@@ -15,6 +15,12 @@ import orjson
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
+from outbox.definition.argument import (
+    check_function,
+    check_kind,
+    check_parentheses,
+    check_time,
+)
 from outbox.definition.flow import Arrived, elements_of
 from outbox.definition.node import Node
 from outbox.definition.outcomes import (
@@ -64,6 +70,10 @@ class Runnable:
         self.transactional = transactional
         self.bulk = bulk
         self.is_async = inspect.iscoroutinefunction(handler)
+        if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+            raise DefinitionError(f"{owner}: its handler is a generator: return the result")
+        check_kind(owner, "retry", retry, Retry, "a Retry, such as Retry(attempts=5)")
+        check_kind(owner, "timeout", timeout, (int, float), "a number of seconds")
         if not (timeout > 0 and math.isfinite(timeout)):
             raise DefinitionError(f"{owner}: timeout={timeout} is not a positive number of seconds")
         if transactional and not self.is_async:
@@ -191,6 +201,9 @@ class Step(Runnable, Node[I], Generic[I, R]):
         self.concurrency = concurrency
         self.best_effort = best_effort
         self.key_age = key_age
+        check_function(owner, "each", each)
+        if key_age is not None:
+            check_time(owner, "key_age", key_age)
         self.decides = when is not None or each is not None
 
     @property
@@ -213,6 +226,8 @@ class Step(Runnable, Node[I], Generic[I, R]):
 
     def compensation(
         self,
+        _without_parentheses: None = None,
+        /,
         *,
         retry: Retry | None = None,
         timeout: float = 60.0,
@@ -233,6 +248,8 @@ class Step(Runnable, Node[I], Generic[I, R]):
         Raises:
             DefinitionError: the step has a compensation already, or says that it needs none.
         """
+
+        check_parentheses(f"{self.name}.compensation", _without_parentheses)
 
         def declare(handler: Callable[..., Any]) -> Runnable:
             if self.undo is not None:
@@ -255,7 +272,12 @@ class Step(Runnable, Node[I], Generic[I, R]):
         return declare
 
     def reconcile(
-        self, *, retry: Retry | None = None, timeout: float = 60.0
+        self,
+        _without_parentheses: None = None,
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout: float = 60.0,
     ) -> Callable[[Callable[..., Any]], Runnable]:
         """Declares how to find out whether this step has had its effect.
 
@@ -272,6 +294,8 @@ class Step(Runnable, Node[I], Generic[I, R]):
             DefinitionError: the step has a reconcile already, or is transactional, so that it is
                 never in doubt.
         """
+
+        check_parentheses(f"{self.name}.reconcile", _without_parentheses)
 
         def declare(handler: Callable[..., Any]) -> Runnable:
             if self.ask is not None:

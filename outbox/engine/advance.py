@@ -11,6 +11,7 @@ import psycopg
 
 from outbox.definition.outcomes import Decision, Done, Refused, Retried, storable
 from outbox.engine.attempt import Attempt
+from outbox.engine.clock import clock
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
 from outbox.engine.link import Link
@@ -21,6 +22,7 @@ from outbox.tally import Tally
 from outbox.telemetry import Level, Telemetry
 
 _LARGEST_BATCH = 1000
+_TRACE_AGAIN = 60.0
 
 Then = Callable[[HeldCommand, Answer | None, Attempt | None], None]
 """Called with a command, what became of its outcome, and the attempt; without an answer the command
@@ -46,6 +48,7 @@ class Advancer:
         self._tracer = tracer
         self._queue: list[tuple[Attempt, Then]] = []
         self._filled = asyncio.Event()
+        self._traced: dict[tuple[str, str, str], float] = {}
         self.emitted = asyncio.Event()
         """Set when events were committed."""
 
@@ -95,8 +98,21 @@ class Advancer:
                 seq=answer.seq,
                 took=round(attempt.took, 4),
                 **({} if attempt.error is None else {"error": attempt.error}),
+                **self._trace(attempt),
             )
         return answer
+
+    def _trace(self, attempt: Attempt) -> dict[str, str]:
+        """An unexpected exception's traceback, under the name by which logs print it on lines of
+        its own; once a minute for each step and kind of error: an outage has many alike."""
+        if attempt.traceback is None or attempt.error is None:
+            return {}
+        saga = attempt.held.shared.saga.type
+        what, now = (saga, attempt.held.step.name, attempt.error["type"]), clock()
+        if now < self._traced.get(what, now) + _TRACE_AGAIN and what in self._traced:
+            return {}
+        self._traced[what] = now
+        return {"exception": attempt.traceback}
 
     def _count(self, tally: Tally, attempt: Attempt, answer: Answer, done: bool) -> None:
         held = attempt.held

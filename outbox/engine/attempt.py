@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, assert_never
 
@@ -33,6 +36,8 @@ from outbox.engine.clock import clock
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
 from outbox.store.functions import Report
+
+_UNEXPECTED = re.compile(r"UnexpectedValue\((.*)\)")
 
 
 class Attempt:
@@ -71,7 +76,7 @@ class Attempt:
         """An attempt that failed before its handler was called, so that it has had no effect."""
         outcome = from_exception(error, held.runnable.retry)
         if isinstance(outcome, Retried):
-            outcome = Retried(outcome.error, True, outcome.give_up, outcome.after)
+            outcome = replace(outcome, no_effect=True)
         return cls(held, outcome, 0.0, 0.0, clock(), wrote_nothing=True)
 
     def replaced(self, outcome: Outcome) -> Attempt:
@@ -92,6 +97,11 @@ class Attempt:
     def error(self) -> dict[str, Any] | None:
         """What went wrong, or None."""
         return self.outcome.error if isinstance(self.outcome, Failure) else None
+
+    @property
+    def traceback(self) -> str | None:
+        """Where an exception that nobody expected comes from, or None."""
+        return self.outcome.traceback if isinstance(self.outcome, Retried) else None
 
     def to_report(self) -> Report:
         """The outcome as the database is told it."""
@@ -164,10 +174,17 @@ def keep(runnable: Runnable, value: object, limits: Lease) -> Outcome:
                 return Retried({"type": "NoAnswer", "message": storable(message)}, give_up=True)
     if value is None:
         return Done(None)
+    if isinstance(value, BaseException):
+        name = type(value).__name__
+        return _not_storable(f"the handler returned {name}, which is to be raised: raise {name}(…)")
+    if inspect.iscoroutine(value):
+        value.close()
+        return _not_storable("the handler is a plain function, and returned a coroutine: "
+                             "make it `async def`, and await what it calls")  # fmt: skip
     try:
         result = runnable.dump_result(value)
     except Exception as error:  # noqa: BLE001 - pydantic calls the user's serializers
-        return _not_storable(describe(error)["message"])
+        return _not_storable(_why(describe(error)["message"]))
     return _problem(result, limits) or Done(result)
 
 
@@ -193,6 +210,15 @@ def _problem(result: bytes, limits: Lease) -> Retried | None:
     if has_nul(result):
         return _not_storable("the result contains a NUL character")
     return None
+
+
+def _why(problem: str) -> str:
+    """What a serializer's complaint means to the author of a handler."""
+    unexpected = _UNEXPECTED.findall(problem)
+    if not unexpected:
+        return f"the result has no JSON form: {problem}"
+    said = "; ".join(unexpected).replace(" - serialized value may not be as expected", "")
+    return f"the handler does not return what its annotation says: {said}"
 
 
 def _not_storable(message: str) -> Retried:

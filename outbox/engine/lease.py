@@ -20,6 +20,7 @@ from outbox.telemetry import Telemetry
 # for an effect to begin. The dead are looked for after each heartbeat: dead and found together stay
 # below 1.
 _EXPIRES, _BEATS, _BEGINS = 0.8, 0.18, 0.6
+_STANDSTILL = 1.0  # seconds by which a heartbeat is late, for which no busy worker is to blame
 
 
 class Lease:
@@ -122,7 +123,17 @@ class Lease:
     async def keep(self) -> None:
         """Beats until cancelled."""
         while True:
+            due = clock() + self._lease * _BEATS
             await asyncio.sleep(self._lease * _BEATS)
+            if (late := clock() - due) > _STANDSTILL:
+                self._telemetry.emit(
+                    "loop_blocked",
+                    "warning",
+                    seconds=round(late, 2),
+                    message="nothing went on in this worker: a handler that is a coroutine blocks "
+                    "instead of awaiting (make it a plain function, which runs in a thread), or "
+                    "the process was stopped; after a lease it is taken for dead",
+                )
             await self.beat()
 
     async def sweep(self, link: Link) -> None:

@@ -137,7 +137,11 @@ class Deliverer:
         )
         queries.channel = pgqueuer_settings(self._functions.schema).channel
         manager = QueueManager(queries, channel=queries.channel)
+        # Before anybody waits for notifications on that connection: whoever listens to a further
+        # channel is then kept waiting, and the manager's first probe of its own would be lost.
+        await queries.driver.add_listener(queries.channel, lambda _: None)
         await queries.driver.add_listener(self._functions.channel, lambda _: self._wake.set())
+        self._wake.set()  # what came before
         if not CAN_SEND:
             await self._serve(manager, work, None)
             return

@@ -15,6 +15,7 @@ from pgqueuer.domain.errors import PgqException
 from outbox.definition.event import Subscriber
 from outbox.relay.deliver import Deliverer, entrypoint
 from outbox.relay.mail import Mailer
+from outbox.relay.webhook import CAN_SEND
 from outbox.store.connect import Connection, connect
 from outbox.store.event_functions import EventFunctions
 from outbox.store.pgqueuer_schema import pgqueuer_queries
@@ -60,6 +61,8 @@ class Relay:
         self._heartbeat = heartbeat
         self._wanted = asyncio.Event()
         self._subscribers = subscribers
+        self._can_send = CAN_SEND or mailer is not None
+        self._knows_urls = False
         if subscribers:
             self._wanted.set()
         self._deliverer = Deliverer(
@@ -107,13 +110,27 @@ class Relay:
                 self._wake.clear()
                 overdue, self._overdue = self._overdue, None
                 await self.route(connection, overdue)
-                if not self._wanted.is_set() and await self._functions.has_webhooks(connection):
-                    self._wanted.set()
+                if not (self._knows_urls or (self._wanted.is_set() and self._can_send)):
+                    await self._look_for_urls(connection)
                 try:
                     async with asyncio.timeout(_IDLE):
                         await self._wake.wait()
                 except TimeoutError:
                     return
+
+    async def _look_for_urls(self, connection: Connection) -> None:
+        """Notes that there are subscriptions with a URL, for which this worker is to deliver."""
+        if not await self._functions.has_webhooks(connection):
+            return
+        self._knows_urls = True
+        self._wanted.set()
+        if not self._can_send:
+            self._telemetry.emit(
+                "webhooks_not_sent",
+                "warning",
+                message="there are subscriptions with a URL, and this worker cannot send to any: "
+                "pip install 'outbox-saga[webhooks]', or leave it to workers that can",
+            )
 
     async def route(self, connection: Connection, overdue: timedelta | None = None) -> int:
         """Turns stored events into deliveries, and makes their jobs; how many jobs that were."""

@@ -53,7 +53,8 @@ def describe_dsn(dsn: str) -> str:
     """A DSN for messages: where it leads, without its password."""
     given = conninfo_to_dict(dsn)
     where = f"{given.get('host') or 'the local socket'}:{given.get('port') or 5432}"
-    return f"database {given.get('dbname') or given.get('user')!s} at {where}"
+    name = given.get("dbname") or given.get("user") or os.environ.get("PGDATABASE")
+    return f"{f'database {name}' if name else 'the default database'} at {where}"
 
 
 async def configure(connection: Connection) -> None:

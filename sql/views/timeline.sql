@@ -27,7 +27,9 @@ select t.saga_id, t.seq, t.at,
         when 'act' then coalesce(a.act || ' by ' || a.actor || ': ' || a.note, t.error ->> 'message', 'moved on')
         when 'compensation' then format('undo of %s: %s', name.at, t.outcome)
         else format('%s: %s', name.at, t.outcome) end
-        || case when t.attempt > 1 and t.kind <> 'act' then format(' (attempt %s)', t.attempt) else '' end
+        -- What waits is claimed twice, to begin and to end; nothing was tried again by that.
+        || case when t.attempt > 1 and t.kind <> 'act' and s.does = 'action'
+                then format(' (attempt %s)', t.attempt) else '' end
         || case when t.to_status <> t.from_status then format(', now %s', t.to_status) else '' end,
     t.element, t.line, t.ordinal, t.undoes, t.error
 from transition t

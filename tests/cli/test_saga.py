@@ -8,6 +8,7 @@ import uuid
 from uuid import UUID
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from outbox.store.migrate import print_sql
 from tests.cli.app import approvals, order
@@ -152,7 +153,10 @@ def test_migrate_is_safe_to_repeat_and_check_says_what_is_to_be_done(
     try:
         behind = saga_program("migrate", "--check", OUTBOX_SCHEMA=fresh)
         assert behind.code == 1
-        assert behind.out.endswith("behind: run bin/saga migrate\n")
+        first, *_, functions, views, last = behind.out.splitlines()
+        assert first == "migrations/0001_tables.sql"
+        assert functions.endswith(" functions")
+        assert (views.endswith(" views"), last) == (True, "behind: run bin/saga migrate")
         missing = saga_program("list", OUTBOX_SCHEMA=fresh)
         assert missing.code == 2
         assert "run bin/saga migrate" in missing.err
@@ -163,6 +167,23 @@ def test_migrate_is_safe_to_repeat_and_check_says_what_is_to_be_done(
     finally:
         with schema.connect() as connection:
             drop_schema(connection, fresh)
+
+
+def test_who_may_not_is_told_what_it_takes(saga_program: SagaProgram, schema: Schema) -> None:
+    login = f"{schema.name}_login"
+    with schema.connect() as connection:
+        connection.execute(f"create role {login} login".encode())
+    dsn = make_conninfo(schema.dsn, user=login)
+    try:
+        listed = saga_program("list", OUTBOX_DSN=dsn)
+        assert listed.err.startswith(f"error: permission denied for schema {schema.name}: grant")
+        migrated = saga_program("migrate", OUTBOX_DSN=dsn, OUTBOX_SCHEMA=f"{schema.name}_b")
+        assert migrated.err.startswith("error: permission denied for database ")
+        assert "migrate as a login that may make the schema" in migrated.err
+        assert (listed.code, migrated.code) == (2, 2)
+    finally:
+        with schema.connect() as connection:
+            connection.execute(f"drop role {login}".encode())
 
 
 def test_what_print_sql_prints_psql_installs(saga_program: SagaProgram, schema: Schema) -> None:
@@ -193,7 +214,7 @@ def test_psql_sees_the_schema_and_passes_its_exit_code_on(registered: SagaProgra
     [
         ({"OUTBOX_LEASE": "soon"}, "OUTBOX_LEASE"),
         ({"OUTBOX_SCHEMA": "a-b"}, "OUTBOX_SCHEMA"),
-        ({"OUTBOX_TYPE_CONCURRENCY": "payment"}, "OUTBOX_TYPE_CONCURRENCY"),
+        ({"OUTBOX_TYPE_CONCURRENCY": "payment"}, "OUTBOX_TYPE_CONCURRENCY is not JSON, such as"),
         ({"OUTBOX_TYPE_CONCURRENCY": '{"payment": 0}'}, "OUTBOX_TYPE_CONCURRENCY"),
         ({"OUTBOX_LOG_FORMAT": "xml"}, "OUTBOX_LOG_FORMAT"),
         ({"OUTBOX_DSN": "host=127.0.0.1 port=1 password=hunter2"}, "Check OUTBOX_DSN"),

@@ -1,7 +1,9 @@
 """`bin/worker`: its help and its arguments. How it runs is tested in tests/engine."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +59,28 @@ def test_what_cannot_be_is_refused_in_a_line(
     assert code == 2
     assert says in said
     assert "hunter2" not in said
+
+
+def test_without_the_examples_it_says_what_to_name(tmp_path: Path) -> None:
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps" / "__init__.py").touch()
+    (tmp_path / "steps" / "payment.py").write_text("import stripes")
+    variables = {k: v for k, v in environment(None).items() if k != "OUTBOX_APPS"}
+    ended = subprocess.run(
+        [sys.executable, "-c", "from outbox.cli.worker import main; main()"],
+        env={**variables, "OUTBOX_DSN": "host=/nowhere", "PYTHONPATH": str(ROOT)}, cwd=tmp_path,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: nothing is named to run: give it as module:app")
+    assert "No module named 'stripes'" in ended.stderr
+
+
+def test_a_setting_that_is_none_is_told(schema: Schema) -> None:
+    variables = {"OUTBOX_DNS": "x", "OUTBOX_TABLE": "mine", "OUTBOX_WEB_PORT": "1"}
+    _, said = run(schema, "no.such:app", OUTBOX_LOG_FORMAT="json", **variables)
+    told = [json.loads(line)["message"] for line in said.splitlines() if line.startswith("{")]
+    assert told == [
+        "OUTBOX_DNS is no setting, and has no effect; did you mean OUTBOX_DSN?",
+        "OUTBOX_TABLE is no setting, and has no effect; bin/worker --help lists them all",
+    ]

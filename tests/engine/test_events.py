@@ -18,6 +18,9 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from pgqueuer.core.qm import QueueManager
+from pgqueuer.domain.errors import FailingListenerError
+from pgqueuer.domain.models import HealthCheckEvent
 
 from outbox import App, Command, Event, Happened, Retry, Saga, Subscriber
 from outbox.definition.event import check_event_name
@@ -363,6 +366,25 @@ async def test_the_relay_comes_back_after_its_connections_were_lost(bench: Bench
         await until(lambda: len(heard) == 2, 30)
 
 
+async def test_the_first_probe_of_the_ear_is_heard(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, answers = QueueManager.listener_healthy, list[object]()
+
+    async def soon(manager: QueueManager, timeout: timedelta) -> object:
+        try:
+            answers.append(await probe(manager, timedelta(seconds=5)))
+        except FailingListenerError as error:
+            answers.append(error)
+        return answers[-1]
+
+    monkeypatch.setattr(QueueManager, "listener_healthy", soon)
+    app = App([make_telling(1)], subscribers=[Subscriber("audit", ["*"], counting([]))])
+    async with bench.worker(app):
+        await until(lambda: bool(answers))
+    assert isinstance(answers[0], HealthCheckEvent)
+
+
 async def test_a_trouble_long_after_another_is_not_waited_for_longer(
     schema: Schema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,6 +479,20 @@ async def test_a_webhook_is_signed(bench: Bench, receiver: Receiver) -> None:
     (shown,) = await bench.rows("select * from subscriptions")
     assert secret not in str(shown)
     assert "abc" not in str(shown)
+
+
+async def test_a_worker_that_cannot_send_says_so_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.relay.events.CAN_SEND", False)
+    await bench.rows("select subscribe('shop', '{note.*}', 'http://127.0.0.1:9/')")
+    saga = make_telling(1)
+    async with bench.worker(saga) as running:
+        await until(lambda: bool(running.events("webhooks_not_sent")))
+        await bench.settled(await bench.start(saga))
+        await until(lambda: bench.rows("select 1 from event where relayed"))
+    (told,) = running.events("webhooks_not_sent")
+    assert "pip install 'outbox-saga[webhooks]'" in told["message"]
 
 
 async def test_a_secret_is_changed_without_a_gap(bench: Bench, receiver: Receiver) -> None:

@@ -1,6 +1,8 @@
 """One attempt: what handlers give and raise, in coroutines and in threads, and what comes of it."""
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -127,8 +129,8 @@ class Speechless(Exception):
         ("a\x00b", str, "ResultNotStorable", "NUL"),
         ("\ud800", str, "ResultNotStorable", "surrogate"),
         ("x" * 300_000, str, "ResultNotStorable", "the limit is 262144"),
-        ("text", int, "ResultNotStorable", "int"),
-        (object(), Any, "ResultNotStorable", "object"),
+        ("text", int, "ResultNotStorable", "not return what its annotation says: Expected `int` ["),
+        (object(), Any, "ResultNotStorable", "the result has no JSON form: Unable"),
         (2**64 + 1, int, "ResultNotStorable", "64-bit"),
         ({"card": "9" * 30, "n": [2**70]}, Any, "ResultNotStorable", "64-bit"),
         ({1: {2}}, Model, "ResultNotStorable", "Model"),
@@ -156,6 +158,46 @@ async def test_what_cannot_be_kept_is_a_failed_attempt(
         ("compensation", "first", "done"),
     ]
     assert await bench.violations() == []
+
+
+async def test_what_a_handler_returns_by_mistake_is_explained(bench: Bench) -> None:
+    saga = make_saga()
+
+    def mistaken(cmd: Command[Note]) -> Any:
+        return Rejected("no") if cmd.input.text == "refuse" else asyncio.sleep(0)
+
+    saga.step(retry=Retry(attempts=1), nothing_to_undo="it only gives")(mistaken)
+    async with bench.worker(saga):
+        said = []
+        for text in ("refuse", ""):
+            status = await bench.settled(await bench.start(saga, text))
+            said.append((status.error["type"], status.error["message"]))
+    assert said == [
+        (
+            "ResultNotStorable",
+            "the handler returned Rejected, which is to be raised: raise Rejected(…)",
+        ),
+        (
+            "ResultNotStorable",
+            "the handler is a plain function, and returned a coroutine: make it `async def`, "
+            "and await what it calls",
+        ),
+    ]
+
+
+async def test_a_coroutine_that_blocks_the_worker_is_told_of(bench: Bench) -> None:
+    saga = make_saga()
+
+    @saga.step(nothing_to_undo="it only takes time")
+    async def block(cmd: Command[Note]) -> None:
+        time.sleep(2)  # noqa: ASYNC251 - the mistake
+
+    async with bench.worker(saga, lease=4.0) as running:
+        await bench.settled(await bench.start(saga))
+        await until(lambda: bool(running.events("loop_blocked")))
+    (told,) = running.events("loop_blocked")
+    assert 1 < told["seconds"] < 10
+    assert "make it a plain function" in told["message"]
 
 
 async def test_the_limit_of_a_result_is_a_setting_of_the_installation(bench: Bench) -> None:

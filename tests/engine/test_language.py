@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
@@ -659,3 +660,46 @@ async def test_cancel_is_refused_past_the_pivot_unless_forced(bench: Bench, log:
         await bench.rows("select cancel(%s, 'all the same', true)", started)
         status = await bench.settled(started)
     assert (status.state, log.entries) == ("CANCELLED", ["first", "undo first"])
+
+
+async def test_a_signal_that_does_not_fit_holds_up_neither_the_next_one_nor_a_worker(
+    bench: Bench,
+) -> None:
+    saga = make_saga()
+    saga.wait_for("decide", result=Line, timeout=timedelta(hours=1))
+    fits = {"sku": "tea", "count": 1}
+
+    async def suspended(saga_id: UUID) -> None:
+        status = await bench.settled(saga_id)
+        assert status.status == "SUSPENDED"
+        assert status.reason == (
+            'step "decide": the payload of signal "decide" is not what is waited for: '
+            "Line: sku: Field required (got {'count': 'many'}); count: Input should be a valid "
+            "integer, unable to parse string as an integer (got 'many')"
+        )
+
+    async with bench.worker(saga) as running, bench.connection() as connection:
+        tell = bench.client.signal
+        # Another comes before a person has looked: kept, and taken at the retry.
+        first = await bench.start(saga)
+        await tell(connection, first, "decide", {"count": "many"})
+        await suspended(first)
+        assert await tell(connection, first, "decide", fits) == "kept"
+        await bench.rows("select retry(%s, 'they corrected it')", first)
+        assert (await bench.settled(first)).output == fits
+        # It comes afterwards, to a saga that waits again.
+        second = await bench.start(saga)
+        await tell(connection, second, "decide", {"count": "many"})
+        await suspended(second)
+        await bench.rows("select retry(%s, 'they will correct it')", second)
+
+        async def waits() -> bool:
+            return bool(await bench.rows("select 1 from waiting where saga_id = %s", second))
+
+        await until(waits)
+        assert await tell(connection, second, "decide", fits) == "delivered"
+        assert (await bench.settled(second)).output == fits
+        assert not running.task.done()
+    taken = await bench.rows("select saga_id, ordinal, taken_by from signals order by number")
+    assert taken == [(saga_id, 1, "decide") for saga_id in (first, first, second, second)]
+    assert await bench.violations() == []

@@ -5,10 +5,11 @@ import json
 import subprocess
 import sys
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from outbox import Command, Rejected, Saga
+from outbox import Command, Rejected, Retry, Saga
 from outbox.telemetry import Level, Telemetry
 from tests.engine.bench import Bench, Note, make_saga
 
@@ -58,6 +59,44 @@ async def test_each_transition_is_told_once_with_all_its_fields(bench: Bench) ->
     )
     assert len(kept) == 3
     assert told == kept or [t[:5] for t in told] == [k[:5] for k in kept]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_an_unexpected_error_is_told_with_its_place_and_not_with_every_attempt(
+    bench: Bench, plain: bool
+) -> None:
+    saga = make_saga()
+
+    def stumble(cmd: Command[Note]) -> None:
+        {}["nothing"]  # the place
+
+    async def stumble_async(cmd: Command[Note]) -> None:
+        stumble(cmd)
+
+    quick = Retry(attempts=3, base=0.01)
+    step = saga.step(name="stumble", retry=quick, nothing_to_undo="it fails")
+    step(stumble if plain else stumble_async)
+    async with bench.worker(saga) as running:
+        await bench.settled(await bench.start(saga))
+    first, *others = running.events("transition")
+    lines = first["exception"].splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].strip().startswith(f'File "{__file__}", line ')
+    assert '{}["nothing"]  # the place' in first["exception"]
+    assert lines[-1] == "KeyError: 'nothing'"
+    assert [("exception" in told) for told in others] == [False, False]
+    # It is for the log: the history has type and message.
+    assert (await bench.errors(UUID(first["saga_id"])))[0] == first["error"]
+    assert first["error"] == {"type": "KeyError", "message": "'nothing'"}
+
+
+async def test_what_a_handler_says_itself_has_no_traceback(bench: Bench) -> None:
+    saga = make_two()
+    async with bench.worker(saga) as running:
+        await bench.settled(await bench.start(saga))
+    told = running.events("transition")
+    assert [t["outcome"] for t in told] == ["done", "rejected", "done"]
+    assert not any("exception" in t for t in told)
 
 
 async def test_a_hook_that_raises_stops_nothing(

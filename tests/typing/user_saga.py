@@ -101,6 +101,10 @@ async def last(cmd: Command[Order]) -> None:
     print(total)
 
 
+async def last_look(cmd: Command[Order]) -> Receipt:
+    return Receipt(total=cmd.input.number)
+
+
 @order.step(each=lambda cmd: [cmd.input.number], concurrency=3)
 async def reserve(cmd: Command[Order], number: int) -> Receipt:
     return Receipt(total=number)
@@ -115,6 +119,7 @@ approval = order.wait_for("approve", result=Receipt, timeout=timedelta(days=1), 
 order.wait_for("hurry", timeout=timedelta(days=1), on_timeout="never")  # type: ignore[arg-type]
 other = Saga("other", input=Other)
 sub = order.run("sub", other, input=lambda cmd: Other(text=str(cmd.input.number)), result=str)
+anything = order.wait_for("anything", timeout=timedelta(days=1))
 order.sleep("nap", lambda cmd: timedelta(seconds=cmd.input.number))
 
 with order.parallel("both") as both, both.branch():
@@ -123,6 +128,9 @@ with order.parallel("both") as both, both.branch():
     async def left(cmd: Command[Order]) -> None:
         assert_type(cmd.results(reserve), Sequence[Receipt | None])
         assert_type(cmd.result(approval), Receipt)
+        assert_type(cmd.result(anything), Any)
+        assert_type(await cmd.once("look", lambda: last_look(cmd)), Any)
+        assert_type(await cmd.once("look again", lambda: last_look(cmd), result=Receipt), Receipt)
         assert_type(cmd.result(sub), str)
 
 

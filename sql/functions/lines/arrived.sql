@@ -6,7 +6,8 @@ language sql stable set search_path from current as $$
         when 'signal' then (
             select json_build_object('payload', g.payload, 'key', g.key, 'from', g.actor)
             from signal g
-            where g.saga_id = coalesce((p_line).root, (p_line).id) and g.ordinal = (p_line).ordinal)
+            where g.saga_id = coalesce((p_line).root, (p_line).id) and g.ordinal = (p_line).ordinal
+            order by g.number desc limit 1)
         when 'saga' then (
             select json_build_object(
                 'saga_id', i.id, 'status', coalesce(i.status, 'LIVE'), 'output', i.output, 'error', i.error)

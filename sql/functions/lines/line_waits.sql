@@ -12,6 +12,8 @@ declare
     v_signal signal;
 begin
     if v_awaits = 'signal' then
+        -- What it took before, and did not go on with, counts no more: kept under minus its ordinal.
+        update signal set ordinal = -ordinal where saga_id = v_saga and ordinal = (p_line).ordinal;
         select g.* into v_signal from signal g
         join definition_step s on s.type = (p_line).type and s.version = (p_line).version
             and s.name = (p_line).step and g.name = s.signal
