@@ -108,6 +108,11 @@ class Engine:
         found: datetime = self.value("select clock()")
         return found
 
+    def is_waiting(self, connection: psycopg.Connection[Any]) -> bool:
+        """Whether a connection's statement waits for a lock."""
+        waiting = "select 1 from pg_stat_activity where pid = %s and wait_event_type = 'Lock'"
+        return bool(self.value(waiting, connection.info.backend_pid))
+
     def pass_time(self, by: timedelta | float) -> None:
         """Moves the clock on; a number is seconds."""
         self.ahead += by if isinstance(by, timedelta) else timedelta(seconds=by)

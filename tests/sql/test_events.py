@@ -186,18 +186,9 @@ def test_two_that_remember_at_once_agree(engine: Engine) -> None:
             waiting = pool.submit(
                 lambda: second.execute(call, (worker.id, held.command, held.fence, "2")).fetchone()
             )
-            wait_until(lambda: is_waiting(engine, second))
+            wait_until(lambda: engine.is_waiting(second))
             first.commit()
             assert waiting.result(20) == (1,)
-
-
-def is_waiting(engine: Engine, connection: psycopg.Connection[Any]) -> bool:
-    return bool(
-        engine.value(
-            "select 1 from pg_stat_activity where pid = %s and wait_event_type = 'Lock'",
-            connection.info.backend_pid,
-        )
-    )
 
 
 @pytest.fixture
@@ -304,7 +295,7 @@ def test_what_comes_while_a_lane_empties_is_not_overlooked(
                     "select verdict, name from take_delivery('all', %s, %s)", (saga, LEEWAY)
                 ).fetchone()
             )
-            wait_until(lambda: is_waiting(engine, relay))
+            wait_until(lambda: engine.is_waiting(relay))
             router.commit()
             assert looking.result(20) == ("taken", "b")
 

@@ -100,7 +100,6 @@ def test_a_command_of_no_saga_is_fenced(engine: Engine) -> None:
 def test_two_at_once_with_one_outcome_apply_it_once(engine: Engine, position: str) -> None:
     at = reach(engine, position)
     told = report(at.held, "done")
-    waiting = "select 1 from pg_stat_activity where pid = %s and wait_event_type = 'Lock'"
     with (
         engine.schema.connect(autocommit=False) as one,
         engine.schema.connect() as other,
@@ -108,7 +107,7 @@ def test_two_at_once_with_one_outcome_apply_it_once(engine: Engine, position: st
     ):
         (first,) = at.worker.advance(told, connection=one)
         second = executor.submit(at.worker.advance, told, connection=other)
-        wait_until(lambda: engine.value(waiting, other.info.backend_pid))
+        wait_until(lambda: engine.is_waiting(other))
         one.commit()
         assert second.result(timeout=20) == [first._replace(verdict="replayed")]
 

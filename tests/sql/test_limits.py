@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import psycopg
@@ -394,3 +395,21 @@ def test_a_declaration_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(DefinitionError, match=problem):
         Saga("single", input=Order, limits=limits)
+
+
+def test_a_claim_that_waits_for_the_gate_keeps_no_heartbeat_waiting(engine: Engine) -> None:
+    limit(engine, 1)
+    saga, worker = engine.start("single"), engine.worker("single")
+    engine.execute("update worker set idle = true")
+    with (
+        engine.schema.connect(autocommit=False) as other,
+        engine.schema.connect() as claiming,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        other.execute("select set_limit('single', 'all', 2)")
+        claimed = pool.submit(worker.claim, 1, claiming)
+        wait_until(lambda: engine.is_waiting(claiming))
+        engine.execute("set statement_timeout = '5s'")
+        worker.heartbeat()
+        other.commit()
+        assert [held.command for held in claimed.result(20)] == [saga]

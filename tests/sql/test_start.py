@@ -105,7 +105,7 @@ def test_a_start_waits_for_the_one_with_the_same_key(
         first = start_many(winner, ["k"], {"number": 1})[0]
         with ThreadPoolExecutor() as executor:
             pending = executor.submit(start_many, loser, ["k"], {"number": 1})
-            wait_until(lambda: is_waiting(engine, loser))
+            wait_until(lambda: engine.is_waiting(loser))
             ending()
             second = pending.result(timeout=20)[0]
         if ending == winner.commit:
@@ -126,18 +126,12 @@ def test_bulk_starts_with_the_same_keys_in_opposite_orders_do_not_deadlock(
     with ThreadPoolExecutor() as executor:
         inputs = [{"number": 1}] * len(keys)
         first = executor.submit(start_many, one, keys, *inputs)
-        wait_until(lambda: is_waiting(engine, one))
+        wait_until(lambda: engine.is_waiting(one))
         second = executor.submit(start_many, other, keys[::-1], *inputs)
-        wait_until(lambda: is_waiting(engine, other))
+        wait_until(lambda: engine.is_waiting(other))
         blocker.rollback()
         rows = [*first.result(timeout=20), *second.result(timeout=20)]
     assert sum(created for _, _, created in rows) == len(keys) == len({saga for saga, _, _ in rows})
-
-
-def is_waiting(engine: Engine, connection: psycopg.Connection[Any]) -> bool:
-    """Whether a connection's statement waits for a lock."""
-    waiting = "select 1 from pg_stat_activity where pid = %s and wait_event_type = 'Lock'"
-    return bool(engine.value(waiting, connection.info.backend_pid))
 
 
 def test_a_start_belongs_to_the_callers_transaction(engine: Engine) -> None:

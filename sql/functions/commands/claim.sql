@@ -1,7 +1,7 @@
 -- Claims due commands: up to p_limits[n] of (p_types[n], p_versions[n]), oldest due first, each type
 -- by a scan of its own over outbox_due. Returns what a worker needs to run them. The saga becomes
--- EXECUTING by its first claim. Results are read in a second statement, since a row locked here may be
--- newer than the first statement's snapshot.
+-- EXECUTING by its first claim. What is handed over is read in a second statement, since a row locked
+-- here may be newer than the first statement's snapshot.
 --
 -- p_floors[n], where it is not null, is an instant before which nothing is looked for: while somebody
 -- holds an old snapshot, the index keeps an entry for every command that was ever claimed, and a scan
@@ -24,11 +24,8 @@ declare
     v_pauses boolean;
     v_gated text[];
     v_claimed uuid[];
+    v_command uuid;
 begin
-    update worker set idle = false where id = p_worker and idle;
-    if not found and not exists (select from worker where id = p_worker) then
-        raise exception 'worker % is not registered: it was reaped', p_worker using errcode = 'SG007';
-    end if;
     select s.hold, s.pauses, array(select g.type from gate g where g.type = any (p_types))
     into strict v_hold, v_pauses, v_gated
     from setting s;
@@ -38,6 +35,11 @@ begin
         from (
             select * from unnest(p_types, p_versions, p_limits, p_floors) as u(type, version, most, floor)
             where u.type = any (v_gated) and (not v_pauses or not is_paused(null, u.type)) order by u.type, u.version offset 0) as w;
+    end if;
+    -- After the gates, for which one may have to wait: who has locked this row keeps its heartbeats waiting.
+    update worker set idle = false where id = p_worker and idle;
+    if not found and not exists (select from worker where id = p_worker) then
+        raise exception 'worker % is not registered: it was reaped', p_worker using errcode = 'SG007';
     end if;
 
     -- Materialized and without the steps: joined to them first, a type's scan would run once a step.
@@ -71,25 +73,20 @@ begin
     )
     select coalesce(array_agg(t.id), '{}') into v_claimed from taken t;
 
-    return query
-        select o.id, o.fence, o.seq, o.type, o.version, i.key, o.kind::text, o.step, o.ordinal,
-            o.attempt + 1, o.revision, o.doubt_until is not null, i.input, past.results, past.error, o.due_at,
-            o.root, o.element, o.awaits::text, case when o.awaits is not null then arrived(o) end
-        from outbox o
-        cross join lateral (
-            select n.id, n.key, n.input from instance n where n.id = coalesce(o.root, o.id) offset 0) as i
-        left join lateral (
-            -- Of an element under "step/place", the elements themselves under "step/". An amended result
-            -- comes later, and counts.
-            select json_object_agg(
-                       case when t.outcome = 'waiting' then t.step || '/'
-                            when t.element is null then t.step else t.step || '/' || t.element end, t.result order by t.seq)
-                       filter (where (t.kind <> 'compensation' and t.outcome = 'done')
-                                  or (t.kind = 'act' and t.result is not null)
-                                  or (t.outcome = 'waiting' and json_typeof(t.result) = 'array'))
-                       as results,
-                   (array_agg(t.error order by t.seq desc) filter (where t.error is not null))[1] as error
-            from transition t where t.saga_id = i.id and (o.seq > 0 or o.root is not null)) as past on true
-        where o.id = any (v_claimed)
-        order by o.due_at;
+    begin
+        return query select * from handed(v_claimed);
+    exception when others then
+        -- The data of one of them are to blame (too many rows, a bad value, beyond a limit of Postgres):
+        -- of that no worker is to die, and for that no other saga is to wait.
+        if sqlstate !~ '^(21|22|54)' then
+            raise;
+        end if;
+        foreach v_command in array v_claimed loop
+            begin
+                return query select * from handed(array[v_command]);
+            exception when others then
+                perform set_aside(v_command, sqlerrm, v_now);
+            end;
+        end loop;
+    end;
 end $$;
