@@ -38,6 +38,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         remove_shared_directory(Path(os.environ.pop(SHARED_DIRECTORY)))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what is made once a module, such as a server, run in one process."""
+    for item in items:
+        if shares_with_its_module(item) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(
+                pytest.mark.xdist_group(str(item.path.relative_to(item.config.rootpath)))
+            )
+
+
+def shares_with_its_module(item: pytest.Item) -> bool:
+    """Whether a test uses a fixture of module scope."""
+    definitions = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
+    return any(one.scope == "module" for found in definitions for one in found)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
