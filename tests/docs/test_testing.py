@@ -141,7 +141,7 @@ def test_the_page_and_the_embedded_server(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(blocks("python")[0])
     (tmp_path / "test_shop.py").write_text("\n\n".join(python_blocks("testing.md")))
     server = Path(os.environ[SHARED_DIRECTORY], "default")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("OUTBOX_")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OUTBOX_", "PYTEST_"))}
     # What a settings file says of another database is nothing to a test.
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist"], cwd=tmp_path,

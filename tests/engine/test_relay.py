@@ -7,7 +7,7 @@ import pytest
 
 from outbox import Command, Retry, Saga
 from tests.engine.bench import Bench, Note, make_saga, until
-from tests.fixtures import fresh_schema
+from tests.fixtures import Schema, migrated_schema
 
 EVERY_SECOND = "* * * * * *"
 
@@ -78,9 +78,9 @@ async def _no_alerts(bench: Bench, saga_id: UUID) -> bool:
 
 
 @pytest.fixture
-def neighbour(postgres_dsn: str) -> Iterator[Bench]:
+def neighbour(schema: Schema) -> Iterator[Bench]:
     """Another schema in the same database."""
-    with fresh_schema(postgres_dsn) as other:
+    with migrated_schema(schema.dsn) as other:
         yield Bench(other)
 
 

@@ -12,7 +12,7 @@ import docker  # type: ignore[import-untyped] # it ships no types
 import psycopg
 import requests
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from testcontainers.community.postgres import PostgresContainer
 
 from outbox.store.embedded import EmbeddedServer
@@ -101,13 +101,43 @@ def docker_answers() -> bool:
 
 @contextlib.contextmanager
 def fresh_database(server_dsn: str) -> Iterator[str]:
-    """The DSN of a new database on a server; dropped afterwards, whoever is still connected."""
+    """The DSN of a new database on a server; dropped afterwards, whoever is still connected, and
+    with it its template, if it has one."""
     name = f"outbox_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(server_dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    dsn = make_conninfo(server_dsn, dbname=name)
+    with _database(server_dsn, name):
+        try:
+            yield dsn
+        finally:
+            _drop_database(server_dsn, template_of(dsn))
+
+
+@contextlib.contextmanager
+def copied_database(dsn: str, template: str) -> Iterator[str]:
+    """The DSN of a new database beside another one, a copy of a third that nobody is connected to;
+    dropped afterwards, whoever is still connected."""
+    name = f"copy_{uuid.uuid4().hex[:12]}"
+    with _database(dsn, name, template):
+        yield make_conninfo(dsn, dbname=name)
+
+
+def template_of(dsn: str) -> str:
+    """What the template is called that belongs to a database."""
+    return f"{conninfo_to_dict(dsn)['dbname']}_template"
+
+
+@contextlib.contextmanager
+def _database(dsn: str, name: str, template: str = "template1") -> Iterator[None]:
+    create = sql.SQL("create database {} template {}")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
     try:
-        yield make_conninfo(server_dsn, dbname=name)
+        yield
     finally:
-        with psycopg.connect(server_dsn, autocommit=True) as connection:
-            drop = "drop database {} with (force)"
-            connection.execute(sql.SQL(drop).format(sql.Identifier(name)))
+        _drop_database(dsn, name)
+
+
+def _drop_database(dsn: str, name: str) -> None:
+    drop = sql.SQL("drop database if exists {} with (force)")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(drop.format(sql.Identifier(name)))
