@@ -227,7 +227,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_made_twice(
     await bench.register(saga)
     await bench.start_many(saga, 60)
     proxy.drop_after_commit(2)
-    async with bench.worker(saga, dsn=proxy.dsn, listen_dsn=bench.schema.dsn):
+    async with bench.worker(saga, dsn=proxy.before(bench.schema.dsn), listen_dsn=bench.schema.dsn):
         await bench.all_settled()
     assert proxy.struck
     assert await entries(bench) == every(60)

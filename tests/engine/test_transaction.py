@@ -306,7 +306,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_made_twice(
     await bench.register(saga)
     await bench.start_many(saga, 50)
     proxy.drop_after_commit(3)
-    async with bench.worker(saga, dsn=proxy.dsn, listen_dsn=bench.schema.dsn):
+    async with bench.worker(saga, dsn=proxy.before(bench.schema.dsn), listen_dsn=bench.schema.dsn):
         await bench.all_settled()
     assert proxy.struck
     assert await entries(bench) == sorted((str(n), 1) for n in range(50))

@@ -83,7 +83,7 @@ async def test_what_is_released_wakes_another_worker(bench: Bench) -> None:
 async def test_without_listen_the_poll_finds_it(bench: Bench, proxy: CommitDroppingProxy) -> None:
     saga = make_quick()
     proxy.refuse()
-    async with bench.worker(saga, poll=0.3, listen_dsn=proxy.dsn) as running:
+    async with bench.worker(saga, poll=0.3, listen_dsn=proxy.before(bench.schema.dsn)) as running:
         await until(lambda: bool(running.events("database_trouble")))
         await until(lambda: idle(bench))
         assert (await bench.settled(await bench.start(saga))).status == "COMPLETED"
@@ -94,7 +94,9 @@ async def test_listen_comes_back_and_what_was_missed_is_looked_for(
     bench: Bench, proxy: CommitDroppingProxy
 ) -> None:
     saga = make_quick()
-    async with bench.worker(saga, poll=SLOW_POLL, listen_dsn=proxy.dsn) as running:
+    async with bench.worker(
+        saga, poll=SLOW_POLL, listen_dsn=proxy.before(bench.schema.dsn)
+    ) as running:
         await until(lambda: idle(bench))
         proxy.refuse()
         await until(lambda: bool(running.events("database_trouble")))

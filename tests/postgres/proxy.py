@@ -7,9 +7,9 @@ both kinds can use it.
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -66,8 +66,15 @@ class CommitDroppingProxy:
     @property
     def dsn(self) -> str:
         """The upstream's DSN by way of the proxy."""
+        return self._way(self._upstream)
+
+    def before(self, dsn: str) -> str:
+        """The DSN of another database of the same server, by way of the proxy."""
+        return self._way(conninfo_to_dict(dsn))
+
+    def _way(self, there: Mapping[str, Any]) -> str:
         plain = {"sslmode": "disable", "gssencmode": "disable"}
-        way = {**self._upstream, **plain, "host": "127.0.0.1", "port": str(self.port)}
+        way = {**there, **plain, "host": "127.0.0.1", "port": str(self.port)}
         return make_conninfo("", **way)
 
     @property

@@ -33,8 +33,14 @@ def name(database: psycopg.Connection[Any]) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(postgres_dsn: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+def dsn(schema: Schema) -> str:
+    """Of a database that has a schema already, so that others can be compared with it."""
+    return schema.dsn
+
+
+@pytest.fixture
+def database(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
         yield connection
 
 
@@ -59,16 +65,16 @@ def sources(folder: str) -> set[str]:
 
 
 async def test_a_fresh_schema_gets_everything_and_a_second_time_nothing(
-    postgres_dsn: str, name: str, database: psycopg.Connection[Any]
+    dsn: str, name: str, database: psycopg.Connection[Any]
 ) -> None:
-    plan = await run(postgres_dsn, name)
+    plan = await run(dsn, name)
     assert {file.name for file in plan.migrations} == sources("migrations")
     assert {file.name for file in plan.functions} == sources("functions")
     assert {file.name for file in plan.views} == sources("views")
     before = read_catalog(database, name)
-    assert (await run(postgres_dsn, name)).is_empty
+    assert (await run(dsn, name)).is_empty
     assert read_catalog(database, name) == before
-    assert await check(postgres_dsn, name) is None
+    assert await check(dsn, name) is None
 
 
 def test_a_function_has_a_file_of_its_own_that_is_found_by_its_name() -> None:
@@ -82,20 +88,20 @@ def test_a_function_has_a_file_of_its_own_that_is_found_by_its_name() -> None:
 
 
 async def test_ten_at_once_migrate_once(
-    postgres_dsn: str, name: str, schema: Schema, database: psycopg.Connection[Any]
+    dsn: str, name: str, schema: Schema, database: psycopg.Connection[Any]
 ) -> None:
-    plans = await asyncio.gather(*[run(postgres_dsn, name) for _ in range(10)])
+    plans = await asyncio.gather(*[run(dsn, name) for _ in range(10)])
     assert sorted(plan.is_empty for plan in plans) == [False] + [True] * 9
     assert read_catalog(database, name) == read_catalog(database, schema.name)
 
 
 async def test_what_is_printed_and_run_through_psql_is_the_same(
-    postgres_dsn: str, name: str, schema: Schema, database: psycopg.Connection[Any]
+    dsn: str, name: str, schema: Schema, database: psycopg.Connection[Any]
 ) -> None:
     psql = shutil.which("psql")
     if psql is None:
         pytest.skip("psql is not installed: apt-get install postgresql-client")
-    given = {key: str(value) for key, value in conninfo_to_dict(postgres_dsn).items()}
+    given = {key: str(value) for key, value in conninfo_to_dict(dsn).items()}
     names = {"dbname": "PGDATABASE"}
     environment = {names.get(key, f"PG{key.upper()}"): value for key, value in given.items()}
     process = await asyncio.create_subprocess_exec(
@@ -107,13 +113,13 @@ async def test_what_is_printed_and_run_through_psql_is_the_same(
     _, complaints = await process.communicate(print_sql(name).encode())
     assert process.returncode == 0, complaints.decode()
     assert read_catalog(database, name) == read_catalog(database, schema.name)
-    assert await check(postgres_dsn, name) is None
-    assert (await run(postgres_dsn, name)).is_empty
+    assert await check(dsn, name) is None
+    assert (await run(dsn, name)).is_empty
 
 
-async def test_a_schema_that_is_missing_names_the_command(postgres_dsn: str, name: str) -> None:
+async def test_a_schema_that_is_missing_names_the_command(dsn: str, name: str) -> None:
     with pytest.raises(SchemaError, match=f"schema {name} is not installed.*run bin/saga migrate"):
-        await check(postgres_dsn, name)
+        await check(dsn, name)
 
 
 async def test_a_schema_that_is_behind_names_the_command(
@@ -183,7 +189,7 @@ async def test_a_view_that_is_no_longer_there_goes(
 
 
 async def test_a_file_that_fails_leaves_nothing_behind(
-    postgres_dsn: str,
+    dsn: str,
     name: str,
     database: psycopg.Connection[Any],
     tmp_path: Path,
@@ -194,10 +200,10 @@ async def test_a_file_that_fails_leaves_nothing_behind(
     (copy / "migrations" / "0002_broken.sql").write_text("create table half (x int); select 1 / 0;")
     monkeypatch.setattr(files, "sql_directory", lambda: copy)
     with pytest.raises(SchemaError, match=r"migrations/0002_broken.sql failed: division by zero"):
-        await run(postgres_dsn, name)
+        await run(dsn, name)
     assert read_catalog(database, name) == {}
     monkeypatch.undo()
-    assert (await run(postgres_dsn, name)).migrations
+    assert (await run(dsn, name)).migrations
 
 
 def test_nothing_reaches_outside_its_schema(

@@ -11,7 +11,8 @@ from tests.web.conftest import Served, serving, text_of
 def test_a_start_whose_commit_was_not_heard_of_is_the_same_saga_when_sent_again(
     api: Served, proxy: CommitDroppingProxy
 ) -> None:
-    schema = Schema(proxy.dsn, api.engine.schema.name)
+    schema = api.engine.schema
+    schema = Schema(proxy.before(schema.dsn), schema.name)
     with serving(schema, tokens=TOKENS) as served:
         client = ApiClient(served.base, "operator")
         assert client.get("/sagas").is_success
