@@ -87,17 +87,26 @@ class Transactions:
             self._under_way.difference_update(group)
 
     async def _take(self) -> list[Member]:
-        """The next group: whatever has queued up, as long as each turn of the loop brings more."""
+        """The next group: whatever has queued up, as long as each turn of the loop brings more; of
+        each command one member. Of a saga that was taken from this worker and claimed anew two may
+        have queued up, and in one group the old one would pass for the one that holds the command.
+        """
         await self._filled.wait()
         seen = 0
         while seen < len(self._queue) < LARGEST_GROUP:
             seen = len(self._queue)
             await asyncio.sleep(0)
-        group = [self._queue.popleft() for _ in range(min(len(self._queue), LARGEST_GROUP))]
+        group: dict[int, Member] = {}
+        left = []
+        for _ in range(min(len(self._queue), LARGEST_GROUP)):
+            member = self._queue.popleft()
+            if group.setdefault(member.held.command.int, member) is not member:
+                left.append(member)
+        self._queue.extendleft(reversed(left))
         self._hand.unqueue(len(group))
         if not self._queue:
             self._filled.clear()
-        return group
+        return list(group.values())
 
     async def _settle(self, link: Link, group: Sequence[Member]) -> None:
         """Brings every member to its end."""

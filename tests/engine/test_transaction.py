@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -286,6 +287,45 @@ async def test_a_zombie_group_writes_nothing(bench: Bench) -> None:
     history = await bench.history(saga_id)
     assert history[-1] == ("action", "book", "done")
     assert await bench.violations() == []
+
+
+async def test_what_was_taken_over_and_claimed_anew_by_the_same_worker_is_written_once(
+    bench: Bench,
+) -> None:
+    """Two commands of one saga wait for the next transaction, and one of them has its fence."""
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(cmd: Command[Note], tx: Tx) -> None:
+        if cmd.input.text == "first":
+            reached.set()
+            await go_on.wait()
+
+    saga = make_booking(wait)
+    async with bench.worker(saga, lease=60, transactions=1, poll=0.05) as running:
+        await bench.start(saga, "first")
+        await reached.wait()
+        twice = await bench.start(saga, "twice")
+        await until(lambda: _is_held(bench, twice, 1))
+        # As a reaper does that believes the worker to be dead.
+        await bench.rows(
+            "update outbox set fence = fence + 1, worker = null, deadline = null where id = %s",
+            twice,
+        )
+        await until(lambda: _is_held(bench, twice, 3))
+        go_on.set()
+        await bench.all_settled()
+        assert len(running.events("outcome_refused")) == 1
+    assert await entries(bench) == [("first", 1), ("twice", 1)]
+    assert await bench.violations() == []
+
+
+async def _is_held(bench: Bench, saga_id: UUID, fence: int) -> bool:
+    return bool(
+        await bench.rows(
+            "select 1 from outbox where id = %s and fence = %s and worker is not null",
+            *(saga_id, fence),
+        )
+    )
 
 
 async def _waits_for_a_lock(bench: Bench) -> bool:
