@@ -197,3 +197,23 @@ def test_what_a_worker_locked_nobody_else_takes_and_a_silent_client_is_cut_off(
         connection.rollback()
         assert connection.execute("show idle_in_transaction_session_timeout").fetchone() == ("0",)
     assert [taken.command for taken in engine.reap()] == [mine.command]
+
+
+def test_of_what_was_claimed_anew_or_by_another_a_transaction_locks_nothing(engine: Engine) -> None:
+    """Else what its handlers write would be committed, though nobody moves the command."""
+    saga = engine.start()
+    worker, other = engine.worker(), engine.worker()
+    before = worker.claim_one()
+    worker.release(before)
+    held = worker.claim_one()
+
+    def locked(holder: Worker, fence: int) -> list[Any]:
+        found = engine.rows(
+            "select command from lock_held(%s, %s, %s::int[], '1 minute')",
+            *(holder.id, [saga], [fence]),
+        )
+        return [row.command for row in found]
+
+    assert [locked(worker, held.fence + n) for n in (-2, -1, 1)] == [[], [], []]
+    assert locked(other, held.fence) == []
+    assert locked(worker, held.fence) == [saga]
