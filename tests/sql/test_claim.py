@@ -1,5 +1,6 @@
 """Who gets which command, and what that costs."""
 
+import math
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +10,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from outbox import Saga
 from outbox.store.functions import Claimed
 from tests.sql.engine import Engine, report
 from tests.sql.positions import reach
-from tests.sql.sagas import make_order
+from tests.sql.sagas import Order, act, make_order
 
 
 def test_the_oldest_due_come_first_up_to_the_limit_of_each_type(engine: Engine) -> None:
@@ -73,6 +75,30 @@ def test_a_claim_says_all_that_a_worker_needs(engine: Engine) -> None:
     assert row.worker == other.id
     assert timedelta(seconds=34) < row.deadline - now <= timedelta(seconds=35), "hold + timeout"
     assert (row.seq, row.moved_at) == (before.seq, before.moved_at), "a claim is no transition"
+
+
+def test_what_is_claimed_has_the_time_that_its_own_handler_declares(engine: Engine) -> None:
+    """The deadline in the row is that of the compensation or the reconcile, not of the action."""
+    asked = Saga("asked", input=Order)
+    pay = asked.step(name="pay", timeout=5)(act)
+    pay.compensation(timeout=7)(act)
+    pay.reconcile(timeout=9)(act)
+    engine.register(asked)
+    saga, worker = engine.start("asked"), engine.worker("asked")
+
+    def seconds_left() -> int:
+        return math.ceil((engine.row(saga).deadline - engine.now()).total_seconds())
+
+    hold, held = 30, worker.claim_one()
+    assert (held.kind, seconds_left()) == ("action", hold + 5)
+    worker.say(held, "in_doubt")
+    engine.pass_time(3)
+    held = worker.claim_one()
+    assert (held.kind, seconds_left()) == ("reconcile", hold + 9)
+    engine.abort(saga)
+    worker.release(worker.say(held, "done"))
+    held = worker.claim_one()
+    assert (held.kind, seconds_left()) == ("compensation", hold + 7)
 
 
 def test_a_floor_hides_what_was_due_before_it_from_one_claim_only(engine: Engine) -> None:

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from outbox import Saga
-from tests.sql.engine import LEASE, Engine, report
+from tests.sql.engine import BOTH_WAYS, LEASE, Engine, report
 from tests.sql.positions import At, reach
-from tests.sql.sagas import Order, act, make_single
+from tests.sql.sagas import Order, act, act_in, make_single
 
 HOUR = timedelta(hours=1)
 
@@ -205,6 +205,43 @@ def test_a_command_in_doubt_since_a_death_is_undone_only_after_the_deadline(
     worker.say(worker.claim_one(), "rejected")
     row = engine.row(at.saga)
     assert (row.status, row.step, row.due_at) == ("COMPENSATING", "charge", doubt_until)
+
+
+@BOTH_WAYS
+def test_of_several_doubts_the_longest_counts(engine: Engine) -> None:
+    """What an earlier attempt may still do outlasts the later one, however that ends."""
+    at = reach(engine, "before the pivot")
+    at.worker.say(at.held, "in_doubt", doubt_for=HOUR, after=timedelta())
+    longest = engine.row(at.saga).doubt_until
+    at.worker.say(at.worker.claim_one(), "in_doubt", after=timedelta())
+    assert engine.row(at.saga).doubt_until == longest
+    at.worker.claim_one()
+    die(at)
+    assert len(engine.reap()) == 1
+    assert engine.row(at.saga).doubt_until == longest > engine.now()
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("transactional", [False, True], ids=["plain", "transactional"])
+def test_whether_an_undo_was_rolled_back_its_own_kind_says(
+    engine: Engine, transactional: bool
+) -> None:
+    """Not its action's, which here is of the other kind."""
+    mixed = Saga("mixed", input=Order)
+    step = mixed.step(name="do", transactional=not transactional)(act if transactional else act_in)
+    step.compensation(transactional=transactional)(act_in if transactional else act)
+    mixed.step(name="fail", nothing_to_undo="it reads")(act)
+    engine.register(mixed)
+    saga, worker = engine.start("mixed"), engine.worker("mixed")
+    undo = worker.say(worker.say(worker.claim_one(), "done"), "rejected")
+    worker.say(undo, "in_doubt", after=timedelta())
+    outcomes, doubts = [engine.last(saga).outcome], [engine.row(saga).doubt_until]
+    die(At(engine, saga, worker, worker.claim_one()))
+    assert len(engine.reap()) == 1
+    outcomes.append(engine.last(saga).outcome)
+    doubts.append(engine.row(saga).doubt_until)
+    assert outcomes == ["retry" if transactional else "in_doubt"] * 2
+    assert [doubt is None for doubt in doubts] == [transactional] * 2
 
 
 @pytest.mark.parametrize("child", [None, "completed"])
