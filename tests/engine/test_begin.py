@@ -89,7 +89,7 @@ async def test_an_effect_waits_for_a_heartbeat_and_goes_back_if_that_takes_too_l
 
         begun.add_step(saga, kind)
         sagas.append(saga)
-    async with bench.worker(App(sagas), dsn=proxy.dsn, lease=2.0) as running:
+    async with bench.worker(App(sagas), dsn=proxy.before(bench.schema.dsn), lease=2.0) as running:
         begun.running = running
         for saga in sagas:
             await bench.start(saga)

@@ -120,3 +120,25 @@ def test_an_uncounted_failure_does_not_use_up_the_policy(engine: Engine) -> None
         assert (row.attempt, row.failures, row.status) == (attempt, 0, "EXECUTING")
         at.held = at.worker.claim_one()
     at.worker.say(at.held, "done")
+
+
+@pytest.mark.parametrize("outcome", ["done", "done while paused", "rejected"])
+@pytest.mark.parametrize("trouble", ["in_doubt", "retry"])
+def test_no_trouble_of_a_command_follows_the_saga_to_its_next_one(
+    engine: Engine, trouble: str, outcome: str
+) -> None:
+    """Which has the whole of its policy, its own idempotency key, and nothing in doubt."""
+    at = reach(engine, "before the pivot")
+    more = {"no_effect": True} if trouble == "retry" else {"doubt_for": timedelta(hours=1)}
+    at.worker.say(at.held, trouble, after=timedelta(), **more)
+    row = engine.row(at.saga)
+    assert (row.failures, row.revision, row.doubt_until is None) == (
+        *(1, int(trouble == "retry"), trouble == "retry"),
+    )
+    held = at.worker.claim_one()
+    if outcome == "done while paused":
+        engine.act("pause_saga", at.saga, "wait")
+    at.worker.say(held, outcome.split()[0])
+    row = engine.row(at.saga)
+    assert row.step != "charge" or row.kind == "compensation"
+    assert (row.attempt, row.failures, row.revision, row.doubt_until) == (0, 0, 0, None)
