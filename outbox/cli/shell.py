@@ -106,6 +106,11 @@ def friendly() -> Iterator[None]:
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction,
             psycopg.errors.InvalidSchemaName) as error:  # fmt: skip
         fail(f"{error.diag.message_primary}: the schema is missing or behind, run bin/saga migrate")
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        fail(
+            f"{error.diag.message_primary}: OUTBOX_DSN leads to a standby. Name the primary, or "
+            "all hosts (host=a,b), of which the one that can be written to is taken"
+        )
     except UnicodeError as error:
         fail(f"an argument or a file is not UTF-8: {error}")
     except psycopg.OperationalError as error:
