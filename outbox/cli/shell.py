@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import io
 import os
 import re
 import shutil
@@ -59,6 +60,14 @@ def end_in_order_at_sigterm() -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, on_signal)
+
+
+def print_anything() -> None:
+    """Lets what a terminal has no characters for be shown by their numbers: keys and errors are
+    whatever somebody wrote."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def program_name(name: str) -> str:

@@ -187,7 +187,8 @@ class Link:
             "database_trouble",
             "warning",
             connection=self._name,
-            error=str(error).strip(),
+            # Not its context, which is the text of the statement.
+            error=error.diag.message_primary or str(error).strip(),
             sqlstate=error.sqlstate,
             retry_in=round(wait, 2),
             **({} if remedy is None else {"remedy": remedy}),
