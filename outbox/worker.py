@@ -145,7 +145,7 @@ class Worker:
 
     async def _serve(self, resources: Iterable[object]) -> None:
         settings = self._settings
-        patience = make_patience(self._dsn, self._telemetry, settings.lease * _SILENT)
+        patience = make_patience(self._dsn, self._telemetry, max(3.0, settings.lease * _SILENT))
         links = Links(
             self._dsn,
             prepared_statements=settings.prepared_statements,
