@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from outbox.errors import ConfigurationError
-from outbox.store.connect import complete_dsn
+from outbox.store.connect import complete_dsn, cut
 from outbox.store.functions import call
 from outbox.tally import Histogram, Tally
 
@@ -35,6 +35,7 @@ Gauges = Sequence[tuple[str, Mapping[str, str], float]]
 """Rows of the SQL function ``gauges``: name, labels, value."""
 
 _KEPT = 5.0
+_MARGIN = 2.0
 _LIMIT = "select set_config('statement_timeout', %s, true)"
 _HELP = {
     "live_sagas": "Live sagas, by type and status",
@@ -178,6 +179,7 @@ class GaugeReader:
 
     def __init__(self, dsn: str, schema: str, seconds: float = 5.0) -> None:
         self._dsn = complete_dsn(dsn, application_name="outbox metrics")
+        self._seconds = seconds
         self._limit = f"{seconds * 1000:.0f}ms"
         self._statement = call(schema, "select name, labels, value from {}.gauges()")
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
@@ -195,9 +197,15 @@ class GaugeReader:
                     autocommit=True,
                     prepare_threshold=None,
                 )
-            with self._connection.transaction():
-                self._connection.execute(_LIMIT, (self._limit,))
-                return self._connection.execute(self._statement).fetchall()
+            # A server that hangs, or was replaced, would not keep that limit.
+            timer = threading.Timer(self._seconds + _MARGIN, cut, (self._connection,))
+            timer.start()
+            try:
+                with self._connection.transaction():
+                    self._connection.execute(_LIMIT, (self._limit,))
+                    return self._connection.execute(self._statement).fetchall()
+            finally:
+                timer.cancel()
         except psycopg.Error:
             self.close()
             raise

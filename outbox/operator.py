@@ -459,6 +459,7 @@ class Operator:
         older_than: timedelta | None = None,
         status: str | None = None,
         limit: int = 1000,
+        after: UUID | None = None,
         dry_run: bool = False,
         arguments: Mapping[str, Any] | None = None,
     ) -> list[Acted]: ...
@@ -476,6 +477,7 @@ class Operator:
         older_than: timedelta | None = None,
         status: str | None = None,
         limit: int = 1000,
+        after: UUID | None = None,
         dry_run: bool = False,
         arguments: Mapping[str, Any] | None = None,
     ) -> Awaitable[list[Acted]]: ...
@@ -491,6 +493,7 @@ class Operator:
         older_than: timedelta | None = None,
         status: str | None = None,
         limit: int = 1000,
+        after: UUID | None = None,
         dry_run: bool = False,
         arguments: Mapping[str, Any] | None = None,
     ) -> list[Acted] | Awaitable[list[Acted]]:
@@ -505,7 +508,9 @@ class Operator:
             error: Only those whose step met an error of this type last.
             older_than: Only those that have not moved for so long.
             status: Only lines with this status; of retry, skip and resolve SUSPENDED.
-            limit: At most so many, the oldest first.
+            limit: At most so many, the oldest first. They stay locked until the commit, so
+                thousands are better done by some at a time.
+            after: Only those behind this one, which was the last of those before.
             dry_run: Say what would happen, and change nothing.
             arguments: ``{"status": …}`` of resolve, ``{"result": …}`` of skip, ``{"force": True}``
                 of cancel.
@@ -517,6 +522,7 @@ class Operator:
             "older_than": None if older_than is None else f"{older_than.total_seconds()} seconds",
             "status": status,
             "limit": limit,
+            "after": None if after is None else str(after),
         }
         chosen = orjson.dumps({k: v for k, v in given.items() if v is not None}).decode()
         more = _dump(dict(arguments or {}))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -34,13 +35,14 @@ from outbox.relay.events import Relay
 from outbox.relay.mail import Mailer
 from outbox.relay.schedule import Schedules
 from outbox.settings import Settings
-from outbox.store.connect import Connection, connect
+from outbox.store.connect import Connection, connect, make_patience
 from outbox.store.event_functions import EventFunctions
 from outbox.store.functions import Functions
 from outbox.store.migrate import require_current
 from outbox.telemetry import Telemetry
 
 _ONCE_LINKS = 2
+_SILENT = 0.6  # of the lease: when a statement that has no answer is looked after
 _HELD = 0.8  # of the lease: how often a worker compares what it holds with what it knows of
 
 
@@ -87,6 +89,7 @@ class Worker:
         check_cron("OUTBOX_RETENTION_SCHEDULE", settings.retention_schedule)
         self._mailer = mailer_of(settings)
         self._stop = asyncio.Event()
+        self._beginning: asyncio.Task[Any] | None = None
         self.ready = asyncio.Event()
 
     @property
@@ -96,8 +99,11 @@ class Worker:
         return self._executor.left_behind if self.ready.is_set() else 0
 
     def stop(self) -> None:
-        """Asks for an orderly end: claim no more, finish what runs, release the rest."""
+        """Asks for an orderly end: claim no more, finish what runs, release the rest. A worker that
+        has not begun, since the database is away, say, does not begin."""
         self._stop.set()
+        if self._beginning is not None and not self.ready.is_set():
+            self._beginning.cancel()
 
     async def run(self) -> None:
         """Runs until ``stop``; the grace period included.
@@ -108,6 +114,16 @@ class Worker:
             LifespanError: an app's lifespan failed.
             psycopg.OperationalError: the database cannot be reached at the start.
         """
+        self._beginning = asyncio.current_task()
+        try:
+            await self._run()
+        except asyncio.CancelledError:
+            if self.ready.is_set() or not self._stop.is_set() or self._beginning is None:
+                raise
+            self._beginning.uncancel()
+            self._telemetry.emit("worker_not_begun", message="it was told to stop before it began")
+
+    async def _run(self) -> None:
         async with await connect(self._dsn, prepared_statements=False) as connection:
             if warning := await require_current(connection, self._settings.schema_name):
                 self._telemetry.emit("schema_ahead", "warning", message=warning)
@@ -129,10 +145,14 @@ class Worker:
 
     async def _serve(self, resources: Iterable[object]) -> None:
         settings = self._settings
+        patience = make_patience(self._dsn, self._telemetry, max(3.0, settings.lease * _SILENT))
         links = Links(
-            self._dsn, prepared_statements=settings.prepared_statements, telemetry=self._telemetry
+            self._dsn,
+            prepared_statements=settings.prepared_statements,
+            telemetry=self._telemetry,
+            patience=patience,
         )
-        async with links:
+        async with patience, links:
             link = links.make
             hand = Hand(
                 self._sagas,
@@ -164,7 +184,7 @@ class Worker:
                 link("advance"), self._functions, lease, self._telemetry, self._tracer
             )
             transactional = Transactions(
-                [link("transaction") for _ in range(settings.transactions)],
+                [link("transaction", steadfast=False) for _ in range(settings.transactions)],
                 self._functions,
                 lease,
                 hand,
@@ -206,6 +226,7 @@ class Worker:
                 wake=advancer.emitted,
                 heartbeat=settings.lease,
                 mailer=self._mailer,
+                patience=patience,
             )
             schedules = Schedules(
                 self._dsn,
@@ -214,6 +235,7 @@ class Worker:
                 alerts=settings.alert_schedule,
                 retention=settings.retention_schedule,
                 after_alerts=relay.look,
+                patience=patience,
             )
             await lease.register()
             claiming = asyncio.create_task(claimer.run(), name="claim")

@@ -14,7 +14,7 @@ import typer
 
 from outbox.cli import shell
 from outbox.cli.render import table
-from outbox.cli.shell import AsJson, SagaId, fail, out, print_json, settings_of
+from outbox.cli.shell import AsJson, SagaId, err, fail, out, print_json, settings_of
 from outbox.client import Client, SagaStatus
 from outbox.durations import duration_of
 from outbox.errors import InputError
@@ -45,6 +45,8 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
 ]
 Result = Annotated[str | None, typer.Option("--result", help="The step's result, as JSON.")]
+
+_AT_ONCE = 1000
 
 NOTHING_CHANGED = " (dry run: nothing was changed)"
 
@@ -280,11 +282,23 @@ def _act_many(
 
     async def work(connection: Connection) -> int:
         named: dict[str, Any] = chosen.named
-        rows = await Operator(settings.schema_name).act_many(
-            connection, act, note, limit=chosen.limit, dry_run=chosen.dry_run,
-            arguments={k: v for k, v in arguments.items() if v is not None}, **named,
-        )  # fmt: skip
-        return show_acted(rows, chosen.dry_run, as_json)
+        operator = Operator(settings.schema_name)
+        rows: list[Acted] = []
+        # Each thousand is a transaction: nobody waits long for a lock, and what is done stays done.
+        while room := min(chosen.limit - len(rows), _AT_ONCE):
+            found = await operator.act_many(
+                connection, act, note, limit=room, after=rows[-1].saga_id if rows else None,
+                dry_run=chosen.dry_run,
+                arguments={k: v for k, v in arguments.items() if v is not None}, **named,
+            )  # fmt: skip
+            rows += found
+            if len(found) < _AT_ONCE:
+                break
+            err.print(f"{len(rows)} so far", style="dim")
+        code = show_acted(rows, chosen.dry_run, as_json)
+        if len(rows) == chosen.limit and not as_json:
+            err.print("there may be more: --limit", style="dim")
+        return code
 
     shell.with_connection(settings, work)
 
@@ -295,10 +309,11 @@ def show_acted(rows: list[Acted], dry_run: bool, as_json: bool) -> int:
     if as_json:
         print_json([{name: getattr(row, name) for name in columns} for row in rows])
     else:
-        if rows:
-            out.print(table(columns, [[getattr(row, name) for name in columns] for row in rows]))
-        good = sum(row.problem is None for row in rows)
-        print(f"{'would apply' if dry_run else 'applied'} to {good} of {len(rows)}")
+        bad = [row for row in rows if row.problem is not None]
+        if shown := rows if len(rows) <= _AT_ONCE else bad:
+            out.print(table(columns, [[getattr(row, name) for name in columns] for row in shown]))
+        count = f"{len(rows) - len(bad)} of {len(rows)}"
+        print(f"{'would apply' if dry_run else 'applied'} to {count}")
     return shell.NO if any(row.problem for row in rows) else shell.OK
 
 

@@ -118,6 +118,7 @@ _add(INSTALL, export=running.export_command)
 def main() -> None:
     """The entry point."""
     shell.end_in_order_at_sigterm()
+    shell.print_anything()
     cli(prog_name=shell.program_name("saga"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import io
 import os
 import re
 import shutil
@@ -61,6 +62,14 @@ def end_in_order_at_sigterm() -> None:
     signal.signal(signal.SIGTERM, on_signal)
 
 
+def print_anything() -> None:
+    """Lets what a terminal has no characters for be shown by their numbers: keys and errors are
+    whatever somebody wrote."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def program_name(name: str) -> str:
     """What a program is called by, for its help and its completion: ``saga`` in a checkout's bin,
     ``outbox-saga`` where it was installed."""
@@ -106,6 +115,11 @@ def friendly() -> Iterator[None]:
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction,
             psycopg.errors.InvalidSchemaName) as error:  # fmt: skip
         fail(f"{error.diag.message_primary}: the schema is missing or behind, run bin/saga migrate")
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        fail(
+            f"{error.diag.message_primary}: OUTBOX_DSN leads to a standby. Name the primary, or "
+            "all hosts (host=a,b), of which the one that can be written to is taken"
+        )
     except UnicodeError as error:
         fail(f"an argument or a file is not UTF-8: {error}")
     except psycopg.OperationalError as error:

@@ -14,7 +14,7 @@ from outbox.engine.attempt import Attempt
 from outbox.engine.clock import clock
 from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
-from outbox.engine.link import Link
+from outbox.engine.link import InterruptedStatementError, Link
 from outbox.engine.trace import Tracer
 from outbox.store.connect import Connection
 from outbox.store.functions import Answer, Functions, Report
@@ -23,10 +23,15 @@ from outbox.telemetry import Level, Telemetry
 
 _LARGEST_BATCH = 1000
 _TRACE_AGAIN = 60.0
+_TIMEOUTS = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
 
 Then = Callable[[HeldCommand, Answer | None, Attempt | None], None]
 """Called with a command, what became of its outcome, and the attempt; without an answer the command
 was no longer this worker's."""
+
+
+class TooLongError(Exception):
+    """The database has a limit of time, which a batch of several did not keep."""
 
 
 class Advancer:
@@ -164,20 +169,28 @@ class Advancer:
         alone; its outcome becomes a failed attempt."""
         try:
             return await self._send([attempt.to_report() for attempt in attempts])
+        except TooLongError:
+            pass
         except psycopg.Error as error:
-            if len(attempts) > 1:
-                half = len(attempts) // 2
-                return await self._commit(attempts[:half]) + await self._commit(attempts[half:])
-            return await self._send([self._unstorable(attempts[0], error)])
+            if len(attempts) == 1:
+                return await self._send([self._unstorable(attempts[0], error)])
+        half = len(attempts) // 2
+        return await self._commit(attempts[:half]) + await self._commit(attempts[half:])
 
     async def _send(self, reports: Sequence[Report]) -> list[Answer]:
         # Safe to send again after a lost answer: what was applied is answered as it was.
         async def work(connection: Connection) -> list[Answer]:
             return await self._functions.advance(connection, self._lease.worker, reports)
 
-        answers = await self._link.run(work)
-        self.count(len(reports))
-        return answers
+        while True:
+            try:
+                answers = await self._link.once(work)
+            except InterruptedStatementError as interrupted:
+                if len(reports) > 1 and isinstance(interrupted.__cause__, _TIMEOUTS):
+                    raise TooLongError from interrupted
+            else:
+                self.count(len(reports))
+                return answers
 
     def _unstorable(self, attempt: Attempt, error: psycopg.Error) -> Report:
         # Not all of str(error), which shows the statement and the row.

@@ -105,7 +105,17 @@ class Lease:
 
         try:
             found = await self._link.once(work, within=self._lease * _BEATS * 2)
-        except (TimeoutError, InterruptedStatementError):
+        except TimeoutError:
+            self._telemetry.emit(
+                "heartbeat_unanswered",
+                "warning",
+                worker=str(worker),
+                seconds=round(clock() - began, 2),
+                message="the database did not answer a heartbeat in time; the next one is made on "
+                "another connection, and nothing new begins until one is answered",
+            )
+            return True
+        except InterruptedStatementError:
             return True
         if found is None:
             self._last_good = 0.0

@@ -10,11 +10,28 @@ from typing import Self, TypeVar
 import psycopg
 
 from outbox.store.connect import Connection, connect, cut
+from outbox.store.patience import Patience
 from outbox.telemetry import Telemetry
 
 T = TypeVar("T")
 
 _FIRST_WAIT = 0.1
+# What a person has to mend, upon which a worker goes on by itself.
+_REMEDIES = {
+    "25006": "this server can only be read: OUTBOX_DSN leads to a standby; name all hosts in it "
+    "(host=a,b), and the one that can be written to is taken",
+    "3F000": "the schema is missing: restore it, or run bin/saga migrate",
+    "42501": "grant this worker's login the role saga_worker; bin/saga migrate --roles makes it",
+    "42883": "the schema is missing or behind: restore it, or run bin/saga migrate",
+    "42P01": "the schema is missing or behind: restore it, or run bin/saga migrate",
+    "53100": "the database's disk is full: make room there",
+    "53300": "the database has no connection left: raise max_connections, or run fewer workers",
+    "55P03": "this login has a lock_timeout: alter role … reset lock_timeout; or somebody holds a "
+    "lock on the tables for long",
+    "57014": "somebody cancelled it, or this login has a statement_timeout that is too short: "
+    "alter role … reset statement_timeout",
+}
+_MENDABLE = ("3F000", "42501", "42883", "42P01")
 
 
 def is_transient(error: psycopg.Error) -> bool:
@@ -25,7 +42,11 @@ def is_transient(error: psycopg.Error) -> bool:
         return False
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return True
-    return (error.sqlstate or "").startswith("25006")  # read-only: a standby, not yet promoted
+    return _is_read_only(error)
+
+
+def _is_read_only(error: psycopg.Error) -> bool:
+    return error.sqlstate == "25006"  # a standby, not yet promoted, or a primary no more
 
 
 class InterruptedStatementError(Exception):
@@ -39,6 +60,8 @@ class Link:
         dsn: where to.
         name: its ``application_name``, for people who look at ``pg_stat_activity``.
         longest_wait: seconds that it waits at most before it tries again.
+        patience: looks after statements that have no answer for long.
+        steadfast: a grant or a table that is missing is waited for as well.
     """
 
     def __init__(
@@ -49,12 +72,16 @@ class Link:
         prepared_statements: bool,
         telemetry: Telemetry,
         longest_wait: float = 5.0,
+        patience: Patience | None = None,
+        steadfast: bool = True,
     ) -> None:
         self._dsn = dsn
         self._name = name
         self._prepared = prepared_statements
         self._telemetry = telemetry
         self._longest_wait = longest_wait
+        self._patience = patience
+        self._steadfast = steadfast
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._failures = 0
@@ -79,7 +106,7 @@ class Link:
             else:
                 result = await self._answer(connection, work, within)
         except psycopg.Error as error:
-            if not is_transient(error):
+            if not (is_transient(error) or (self._steadfast and error.sqlstate in _MENDABLE)):
                 raise
             await self._failed(error)
             raise InterruptedStatementError from error
@@ -134,7 +161,10 @@ class Link:
             while self._connection is None or self._connection.closed:
                 try:
                     self._connection = await connect(
-                        self._dsn, prepared_statements=self._prepared, name=self._name
+                        self._dsn,
+                        prepared_statements=self._prepared,
+                        name=self._name,
+                        patience=self._patience,
                     )
                 except psycopg.Error as error:
                     await self._failed(error)
@@ -146,18 +176,22 @@ class Link:
     async def _failed(self, error: psycopg.Error) -> None:
         """Notes a failure, and waits longer after each one in a row."""
         connection = self._connection
-        if connection is None or connection.broken or connection.closed:
+        # A standby is left too: the DSN may lead to another server by now.
+        if connection is None or connection.broken or connection.closed or _is_read_only(error):
             await self.drop()
         self._failures += 1
         longest = min(self._longest_wait, _FIRST_WAIT * 2 ** min(self._failures - 1, 10))
         wait = longest * random.uniform(0.5, 1)
+        remedy = _REMEDIES.get(error.sqlstate or "")
         self._telemetry.emit(
             "database_trouble",
             "warning",
             connection=self._name,
-            error=str(error).strip(),
+            # Not its context, which is the text of the statement.
+            error=error.diag.message_primary or str(error).strip(),
             sqlstate=error.sqlstate,
             retry_in=round(wait, 2),
+            **({} if remedy is None else {"remedy": remedy}),
         )
         await asyncio.sleep(wait)
 
@@ -165,10 +199,18 @@ class Link:
 class Links:
     """Makes links to one database, and closes them all at the end; an async context manager."""
 
-    def __init__(self, dsn: str, *, prepared_statements: bool, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        prepared_statements: bool,
+        telemetry: Telemetry,
+        patience: Patience | None = None,
+    ) -> None:
         self._dsn = dsn
         self._prepared = prepared_statements
         self._telemetry = telemetry
+        self._patience = patience
         self._made: list[Link] = []
 
     async def __aenter__(self) -> Self:
@@ -178,7 +220,14 @@ class Links:
         for link in self._made:
             await link.drop()
 
-    def make(self, name: str, dsn: str | None = None, *, longest_wait: float = 5.0) -> Link:
+    def make(
+        self,
+        name: str,
+        dsn: str | None = None,
+        *,
+        longest_wait: float = 5.0,
+        steadfast: bool = True,
+    ) -> Link:
         """One more link, known as ``outbox <name>`` in ``pg_stat_activity``."""
         link = Link(
             dsn or self._dsn,
@@ -186,6 +235,8 @@ class Links:
             prepared_statements=self._prepared,
             telemetry=self._telemetry,
             longest_wait=longest_wait,
+            patience=self._patience,
+            steadfast=steadfast,
         )
         self._made.append(link)
         return link

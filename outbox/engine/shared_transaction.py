@@ -24,6 +24,7 @@ from outbox.engine.hand import HeldCommand
 from outbox.engine.lease import Lease
 from outbox.store.connect import Connection
 from outbox.store.functions import Answer, Functions
+from outbox.store.patience import lent
 
 LARGEST_GROUP = 200
 _GUARDED_GROUPS = 50
@@ -163,10 +164,11 @@ class SharedTransaction:
     ) -> Sequence[Attempt | None]:
         """One call of a handler; several members are of one bulk step."""
         first = members[0]
-        if first.held.runnable.bulk:
-            found = await self._executor.execute_bulk([m.held for m in members], connection)
-        else:
-            found = [await self._executor.execute(first.held, connection)]
+        with lent(connection):
+            if first.held.runnable.bulk:
+                found = await self._executor.execute_bulk([m.held for m in members], connection)
+            else:
+                found = [await self._executor.execute(first.held, connection)]
         failures = [a.outcome for a in found if a is not None and not a.is_clean]
         if not any(isinstance(outcome, InDoubt) for outcome in failures):
             if connection.broken:

@@ -130,6 +130,12 @@ class Transactions:
                         await self._settle(link, group[:place])
                         self._fail(culprit, _broken(culprit.held))
                         group = group[place + 1 :]
+                    case psycopg.errors.QueryCanceled() | psycopg.errors.LockNotAvailable():
+                        # The database has a limit of time: fewer at once may keep it.
+                        group = await self._recall(link, group)
+                        half = len(group) // 2
+                        await self._settle(link, group[:half])
+                        group = group[half:]
                     case _:
                         group = await self._recall(link, group)
             except psycopg.Error as error:

@@ -9,7 +9,7 @@ from psycopg import sql
 from outbox.engine.link import InterruptedStatementError, Link
 from outbox.store.connect import Connection
 
-_LOOK_ANEW = 60.0
+_LOOK_ANEW = 20.0
 
 
 class Wake:

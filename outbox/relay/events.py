@@ -18,6 +18,7 @@ from outbox.relay.mail import Mailer
 from outbox.relay.webhook import CAN_SEND
 from outbox.store.connect import Connection, connect
 from outbox.store.event_functions import EventFunctions
+from outbox.store.patience import Patience
 from outbox.store.pgqueuer_schema import pgqueuer_queries
 from outbox.telemetry import Telemetry
 
@@ -38,6 +39,7 @@ class Relay:
         wake: set when events were stored; the relay clears it.
         heartbeat: seconds after which another worker goes on with the deliveries of a dead one.
         mailer: sends mails; None: this worker sends none.
+        patience: looks after statements that have no answer for long.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class Relay:
         wake: asyncio.Event,
         heartbeat: float,
         mailer: Mailer | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._dsn = dsn
+        self._patience = patience
         self._listen_dsn = listen_dsn
         self._functions = EventFunctions(schema)
         self._telemetry = telemetry
@@ -163,9 +167,16 @@ class Relay:
         await self._wanted.wait()
         async with (
             await self._connected(name) as work,
-            await self._connected("relay listen", self._listen_dsn) as ear,
+            await connect(
+                self._listen_dsn, prepared_statements=False, name="outbox relay listen"
+            ) as ear,
         ):
             await self._deliverer.serve(work, ear)
 
-    async def _connected(self, name: str, dsn: str | None = None) -> Connection:
-        return await connect(dsn or self._dsn, prepared_statements=False, name=f"outbox {name}")
+    async def _connected(self, name: str) -> Connection:
+        return await connect(
+            self._dsn,
+            prepared_statements=False,
+            name=f"outbox {name}",
+            patience=self._patience,
+        )

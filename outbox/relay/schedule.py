@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import psycopg
 from pgqueuer.core.sm import SchedulerManager
+from pgqueuer.domain.errors import PgqException
 from pgqueuer.domain.models import Schedule
 
 from outbox.relay.cron import ticks_after
 from outbox.store.connect import Connection, connect
 from outbox.store.functions import Functions
+from outbox.store.patience import Patience
 from outbox.store.pgqueuer_schema import pgqueuer_queries
 from outbox.telemetry import Telemetry
 
@@ -36,6 +39,7 @@ class Schedules:
         alerts: cron expression, UTC.
         retention: cron expression, UTC.
         after_alerts: called when alerts were looked for: they are events.
+        patience: looks after statements that have no answer for long.
     """
 
     def __init__(
@@ -47,8 +51,10 @@ class Schedules:
         alerts: str,
         retention: str,
         after_alerts: Callable[[], None] = lambda: None,
+        patience: Patience | None = None,
     ) -> None:
         self._dsn = dsn
+        self._patience = patience
         self._functions = functions
         self._telemetry = telemetry
         self._alerts = alerts
@@ -61,14 +67,21 @@ class Schedules:
         while True:
             try:
                 connection = await connect(
-                    self._dsn, prepared_statements=False, name="outbox schedules"
+                    self._dsn,
+                    prepared_statements=False,
+                    name="outbox schedules",
+                    patience=self._patience,
                 )
                 async with connection:
                     wait = 0.2
                     await self._serve(connection)
-            except psycopg.Error as error:
+            except Exception as error:  # noqa: BLE001 - sagas go on without it
+                known = isinstance(error, psycopg.Error | PgqException)
                 self._telemetry.emit(
-                    "schedules_interrupted", "warning", error=str(error).strip(), retry_in=wait
+                    "schedules_interrupted",
+                    "warning" if known else "error",
+                    error=_reason(error),
+                    retry_in=wait,
                 )
             await asyncio.sleep(wait * random.uniform(0.5, 1))
             wait = min(wait * 2, 10.0)
@@ -153,6 +166,13 @@ class Schedules:
             await manager.run()
         finally:
             manager.shutdown.set()
+
+
+def _reason(error: Exception) -> str:
+    """Why it was interrupted. pgqueuer names a command of its own, which knows nothing of our
+    schema."""
+    reason = str(error).strip() or type(error).__name__
+    return re.sub(r"please run 'pgq \w+'", "please run bin/saga migrate", reason)
 
 
 def choose_ticks(

@@ -17,6 +17,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from outbox.errors import ConfigurationError
 from outbox.store.arrays import register_arrays
+from outbox.store.patience import Patience, PatientConnection
+from outbox.telemetry import Telemetry
 
 # Keepalives, so that a connection whose other end vanished is noticed before a lease runs out.
 _DEFAULTS = {
@@ -32,7 +34,8 @@ Pool = AsyncConnectionPool[Connection]
 
 
 def complete_dsn(dsn: str, *, setting: str = "OUTBOX_DSN", **more: str) -> str:
-    """A DSN with our defaults where it says nothing itself; ``setting`` is where it comes from.
+    """A DSN with our defaults where it says nothing itself; ``setting`` is where it comes from. Of
+    several hosts it leads to the one that can be written to.
 
     Raises:
         ConfigurationError: it is not a DSN.
@@ -46,7 +49,8 @@ def complete_dsn(dsn: str, *, setting: str = "OUTBOX_DSN", **more: str) -> str:
             f"{setting} is not a Postgres DSN ({reason}); "
             "it looks like postgresql://user:password@host:5432/database"
         ) from None
-    return make_conninfo("", **{**_DEFAULTS, **more, **given})
+    several = {"target_session_attrs": "read-write"} if "," in str(given.get("host", "")) else {}
+    return make_conninfo("", **{**_DEFAULTS, **several, **more, **given})
 
 
 def describe_dsn(dsn: str) -> str:
@@ -65,24 +69,39 @@ async def configure(connection: Connection) -> None:
 
 
 async def connect(
-    dsn: str, *, prepared_statements: bool = True, name: str = "outbox"
-) -> Connection:
-    """One autocommit connection.
+    dsn: str,
+    *,
+    prepared_statements: bool = True,
+    name: str = "outbox",
+    patience: Patience | None = None,
+) -> PatientConnection:
+    """One autocommit connection; ``patience`` looks after statements that have no answer for long.
 
     Raises:
         ConfigurationError: the DSN is malformed.
         psycopg.OperationalError: the database cannot be reached.
     """
-    connection = await AsyncConnection.connect(
+    connection = await PatientConnection.connect(
         complete_dsn(dsn, application_name=name),
         autocommit=True,
         prepare_threshold=1 if prepared_statements else None,
     )
     await configure(connection)
+    connection.patience = patience
     return connection
 
 
-def cut(connection: Connection) -> None:
+def make_patience(dsn: str, telemetry: Telemetry, seconds: float) -> Patience:
+    """Looks after statements that have had no answer for so many seconds."""
+    return Patience(
+        lambda: connect(dsn, prepared_statements=False, name="outbox look"),
+        cut,
+        telemetry,
+        seconds,
+    )
+
+
+def cut(connection: Connection | psycopg.Connection[Any]) -> None:
     """Breaks a connection that somebody else may be waiting on, whose statement then fails. To
     close it would free what libpq is using for them, and corrupt this process's memory."""
     if not connection.closed:

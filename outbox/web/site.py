@@ -17,7 +17,8 @@ from outbox.operator import Operator
 from outbox.rules import Rules
 from outbox.settings import Settings
 from outbox.store.acting import acting_as
-from outbox.store.connect import complete_dsn, configure
+from outbox.store.connect import complete_dsn, configure, make_patience
+from outbox.store.patience import PatientConnection
 from outbox.telemetry import Telemetry
 from outbox.viewer import fleet, sagas
 from outbox.viewer.fleet import Finding
@@ -34,6 +35,7 @@ from outbox.web.throttle import Throttle
 
 _WINDOW = 300.0  # seconds in which wrong passwords count
 _WAIT = 3.0  # seconds for a connection
+_SILENT = 12.0  # seconds without an answer, though the server has ten: it may be another one now
 _SNAPSHOT = (
     "set transaction isolation level repeatable read read only; set local statement_timeout = '10s'"
 )
@@ -80,13 +82,15 @@ class Site:
         self.live = Live(
             self.reading, web.streams, telemetry, max(1, web.connections // 2), self.reach.doubt
         )
-        self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+        self._patience = make_patience(dsn, telemetry, _SILENT)
+        self._pool = AsyncConnectionPool(
             complete_dsn(dsn, application_name="outbox-web"),
+            connection_class=PatientConnection,
             min_size=1,
             max_size=web.connections,
             open=False,
             timeout=_WAIT,
-            configure=configure,
+            configure=self._configure,
             check=AsyncConnectionPool.check_connection,
             reconnect_timeout=0,
             kwargs={
@@ -106,18 +110,23 @@ class Site:
     async def _ended_lately(self, connection: AsyncConnection[Any]) -> list[Count]:
         return await sagas.ended(connection, self.schema, ENDED)
 
+    async def _configure(self, connection: PatientConnection) -> None:
+        await configure(connection)
+        connection.patience = self._patience
+
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """The site with its connections, and without them at the end."""
         await self._pool.open(wait=False)
         looking = asyncio.create_task(self.reach.run(), name="reach")
-        try:
-            yield
-        finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
-            await self.live.close()
-            await self._pool.close()
+        async with self._patience:
+            try:
+                yield
+            finally:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
+                await self.live.close()
+                await self._pool.close()
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[AsyncConnection[Any]]:

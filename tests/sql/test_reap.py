@@ -137,6 +137,21 @@ def test_a_claim_of_a_dead_worker_that_commits_after_the_sweep_is_caught(engine:
     assert [lost.command for lost in engine.reap()] == [saga]
 
 
+def test_who_died_several_times_is_due_at_random_so_that_it_passes_by_what_killed_it(
+    engine: Engine,
+) -> None:
+    at = reach(engine, "before the pivot")
+    for deaths in (1, 2, 3):
+        die(at)
+        engine.reap()
+        row = engine.row(at.saga)
+        wait = (row.due_at - row.moved_at).total_seconds()
+        assert wait == 0 if deaths == 1 else 0 < wait <= 2**deaths
+        engine.pass_time(8)
+        at.worker = engine.worker()
+        at.worker.claim_one()
+
+
 def test_after_some_deaths_the_saga_asks_a_person(engine: Engine) -> None:
     at = reach(engine, "before the pivot")
     for deaths in range(1, 6):
@@ -144,6 +159,7 @@ def test_after_some_deaths_the_saga_asks_a_person(engine: Engine) -> None:
         (lost,) = engine.reap()
         assert (engine.row(at.saga).deaths, lost.suspended) == (deaths, deaths == 5)
         if deaths < 5:
+            engine.pass_time(32)
             at.worker = engine.worker()
             at.worker.claim_one()
     row = engine.row(at.saga)

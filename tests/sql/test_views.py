@@ -165,6 +165,32 @@ def test_an_alert_is_resolved_when_it_is_over_and_raised_again_when_it_is_not(
     assert engine.value("select count(*) from alert") == 2
 
 
+def test_of_many_that_an_outage_suspends_some_are_told_and_the_others_counted(
+    engine: Engine,
+) -> None:
+    engine.execute("update setting set alert_most = 3")
+    first = [suspend(engine) for _ in range(5)]
+    told = [message for _, message in alerts(engine)]
+    assert [m.endswith("(and 2 more of order)") for m in told] == [False, False, True]
+    suspend(engine)
+    more = [suspend(engine) for _ in range(2)]
+    assert len(alerts(engine)) == 1, "as long as the first are open, one at each look"
+    assert alerts(engine) == []
+    names = "select payload ->> 'others' as others from event where name = %s order by number"
+    assert [row.others for row in engine.rows(names, "alert.suspended")] == [None, None, "2", "2"]
+    assert engine.value("select count(*) from alert where resolved_at is null") == 8
+    for at in (*first, *more):
+        engine.resolve(at.saga, "COMPLETED")
+    alerts(engine)
+    assert engine.value("select count(*) from alert where resolved_at is null") == 1
+    told_over = "select count(*) from event where name = 'alert.resolved'"
+    assert engine.value(told_over) == 3, "those that nobody was told of are not told to be over"
+    engine.execute("update setting set alert_most = null")
+    for _ in range(5):
+        suspend(engine)
+    assert len(alerts(engine)) == 5
+
+
 def test_retention_removes_what_ended_long_ago_with_all_its_history(engine: Engine) -> None:
     old = suspend(engine)
     alerts(engine)

@@ -33,7 +33,7 @@ begin
         select o.*, s.after_pivot, s.pivot,
             case o.kind when 'action' then s.transactional else s.undo_transactional end as transactional,
             o.deaths + 1 >= v_setting.max_deaths as kills,
-            lost_error(o) as error
+            lost_error(o) as error, due_after_deaths(o.deaths + 1, v_now) as due_again
         from outbox o
         join definition_step s on s.type = o.type and s.version = o.version and s.name = o.step
         where o.id = any (v_locked) and o.worker is not null
@@ -49,13 +49,13 @@ begin
             case when l.transactional then 'retry' else 'in_doubt' end,
             l.status, case when l.kills then 'SUSPENDED' else l.status end, l.state,
             l.error,
-            l.fence + 1, l.worker, v_now, v_now
+            l.fence + 1, l.worker, v_now, l.due_again
         from lost l
     ),
     freed as (
         update outbox o
         set worker = null, deadline = null, fence = l.fence + 1, seq = l.seq + 1, attempt = l.attempt + 1,
-            deaths = l.deaths + 1, due_at = v_now, moved_at = v_now,
+            deaths = l.deaths + 1, due_at = l.due_again, moved_at = v_now,
             doubt_until = case when l.transactional then l.doubt_until
                                else greatest(l.doubt_until, l.deadline + v_setting.grace) end,
             status = case when l.kills then 'SUSPENDED' else l.status end,

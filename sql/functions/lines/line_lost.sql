@@ -11,6 +11,7 @@ declare
     v_worker uuid := (p_line).worker;
     v_known boolean;
     v_doubt timestamptz;
+    v_due timestamptz := due_after_deaths((p_line).deaths + 1, p_now);
 begin
     select s.* into strict v_step from definition_step s
     where s.type = (p_line).type and s.version = (p_line).version and s.name = (p_line).step;
@@ -22,10 +23,10 @@ begin
         else greatest((p_line).doubt_until, (p_line).deadline + v_setting.grace) end;
     p_line.fence := (p_line).fence + 1;
     perform record(p_line, v_kind, case when v_known then 'retry' else 'in_doubt' end, p_now,
-        p_error => p_error, p_worker => v_worker, p_due_at => p_now);
+        p_error => p_error, p_worker => v_worker, p_due_at => v_due);
     update outbox
     set worker = null, deadline = null, fence = fence + 1, attempt = attempt + 1, deaths = deaths + 1,
-        due_at = p_now, doubt_until = v_doubt
+        due_at = v_due, doubt_until = v_doubt
     where id = (p_line).id;
     if (p_line).deaths + 1 >= v_setting.max_deaths then
         update outbox

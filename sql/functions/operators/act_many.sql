@@ -4,7 +4,8 @@
 --
 --   p_act        retry | cancel | abort | skip | resolve | pause_saga | resume_saga
 --   p_filter     type, step, error (its type), older_than (without a transition for so long), status, limit
---                (1000); of retry, skip and resolve the status is SUSPENDED unless it says otherwise
+--                (1000), after (a saga's id: only those behind it, in the order of ids, so that many can be
+--                acted on by a thousand at a time); of retry, skip and resolve the status is SUSPENDED unless it says otherwise
 --   p_arguments  resolve: {"status": "COMPLETED" | "FAILED"}; skip: {"result": …}; cancel: {"force": true}
 --
 -- outcome is the status that the act led to; problem says why it did not apply.
@@ -20,6 +21,7 @@ declare
         case when p_act in ('retry', 'skip', 'resolve') then 'SUSPENDED' end);
     v_older interval;
     v_limit integer;
+    v_after uuid;
     v_found record;
     v_ids uuid[];
 begin
@@ -33,10 +35,10 @@ begin
             using errcode = 'SG002';
     end if;
     select string_agg(k, ', ') into v_unknown from jsonb_object_keys(p_filter) as k
-    where k not in ('type', 'step', 'error', 'older_than', 'status', 'limit');
+    where k not in ('type', 'step', 'error', 'older_than', 'status', 'limit', 'after');
     if v_unknown is not null then
         raise exception 'the filter does not know: %', v_unknown
-            using errcode = 'SG002', hint = 'It knows type, step, error, older_than, status and limit.';
+            using errcode = 'SG002', hint = 'It knows type, step, error, older_than, status, limit and after.';
     elsif v_status is null and p_act <> 'resume_saga' and not p_filter ?| array['type', 'step', 'error', 'older_than'] then
         raise exception 'a filter that says nothing would % every saga', replace(p_act, '_saga', '')
             using errcode = 'SG002', hint = 'Give a type, step, error, older_than or status.';
@@ -44,24 +46,28 @@ begin
     begin
         v_older := p_filter ->> 'older_than';
         v_limit := coalesce((p_filter ->> 'limit')::integer, 1000);
+        v_after := p_filter ->> 'after';
     exception when data_exception then
         raise exception 'the filter cannot be read: %', sqlerrm using errcode = 'SG002',
-            hint = 'older_than is an interval such as "1 hour", limit a number.';
+            hint = 'older_than is an interval such as "1 hour", limit a number, after a saga''s id.';
     end;
 
     v_ids := array(
-        select found.id from (
-            select distinct coalesce(o.root, o.id) as id
+        -- In order before errors are looked up, so that they are looked up of no more than are wanted.
+        select distinct on (c.id) c.id from (
+            select coalesce(o.root, o.id) as id, o as line
             from outbox o
             where o.awaits is distinct from 'lines'
+              and (v_after is null or coalesce(o.root, o.id) > v_after)
               and (v_status is null or o.status = v_status)
               and (not p_filter ? 'type' or o.type = p_filter ->> 'type')
               and (not p_filter ? 'step' or p_filter ->> 'step' in (o.step, line_name(o)))
               and (v_older is null or o.moved_at < clock() - v_older)
-              and (not p_filter ? 'error' or line_error(o) ->> 'type' = p_filter ->> 'error')
               and (p_act <> 'resume_saga' or exists (
                       select from pause p where p.saga_id = coalesce(o.root, o.id) and p.resumed_at is null))
-            order by 1 limit v_limit) as found);
+            order by 1 offset 0) as c
+        where not p_filter ? 'error' or line_error(c.line) ->> 'type' = p_filter ->> 'error'
+        order by c.id limit v_limit);
     if p_act in ('pause_saga', 'resume_saga') then
         perform pauses_lock(p_note);
     end if;
