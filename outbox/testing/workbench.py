@@ -108,7 +108,7 @@ class Workbench:
         return self.client.start(self._connection, saga, input, key=key).id
 
     def run(
-        self, saga: Saga[Any], input: Input, *, key: str | None = None, timeout: float = 10.0
+        self, saga: Saga[Any], input: Input, *, key: str | None = None, timeout: float = 30.0
     ) -> SagaStatus:
         """Starts a saga, and waits until it has ended or is suspended.
 
@@ -117,7 +117,7 @@ class Workbench:
         """
         return self.wait(self.start(saga, input, key=key), timeout=timeout)
 
-    def wait(self, saga_id: UUID, *, timeout: float = 10.0) -> SagaStatus:
+    def wait(self, saga_id: UUID, *, timeout: float = 30.0) -> SagaStatus:
         """Waits until a saga has ended or is suspended.
 
         Args:
@@ -129,7 +129,7 @@ class Workbench:
         self._until(saga_id, lambda: self.status(saga_id).is_settled, "settled", timeout)
         return self.status(saga_id)
 
-    def wait_at(self, saga_id: UUID, step: Node[Any] | str, *, timeout: float = 10.0) -> None:
+    def wait_at(self, saga_id: UUID, step: Node[Any] | str, *, timeout: float = 30.0) -> None:
         """Waits until a step itself waits: for its signal, its time, a sub-saga's end, or its next
         attempt.
 
