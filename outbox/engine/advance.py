@@ -114,7 +114,7 @@ class Advancer:
             return {}
         saga = attempt.held.shared.saga.type
         what, now = (saga, attempt.held.step.name, attempt.error["type"]), clock()
-        if now < self._traced.get(what, now) + _TRACE_AGAIN and what in self._traced:
+        if what in self._traced and now < self._traced[what] + _TRACE_AGAIN:
             return {}
         self._traced[what] = now
         return {"exception": attempt.traceback}

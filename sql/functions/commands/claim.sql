@@ -25,6 +25,8 @@ declare
     v_gated text[];
     v_claimed uuid[];
     v_command uuid;
+    -- Classes of errors: too many rows, a bad value, beyond a limit of Postgres.
+    v_its_data constant text := '^(21|22|54)';
 begin
     select s.hold, s.pauses, array(select g.type from gate g where g.type = any (p_types))
     into strict v_hold, v_pauses, v_gated
@@ -76,15 +78,18 @@ begin
     begin
         return query select * from handed(v_claimed);
     exception when others then
-        -- The data of one of them are to blame (too many rows, a bad value, beyond a limit of Postgres):
-        -- of that no worker is to die, and for that no other saga is to wait.
-        if sqlstate !~ '^(21|22|54)' then
+        -- The data of one of them are to blame: of that no worker is to die, and for that no other saga
+        -- is to wait.
+        if sqlstate !~ v_its_data then
             raise;
         end if;
         foreach v_command in array v_claimed loop
             begin
                 return query select * from handed(array[v_command]);
             exception when others then
+                if sqlstate !~ v_its_data then
+                    raise;
+                end if;
                 perform set_aside(v_command, sqlerrm, v_now);
             end;
         end loop;
